@@ -1,0 +1,319 @@
+"""`vmrole up`, `plan` and `down`: what is wanted of a whole deployment."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.config.quantities import seconds
+from orchestrator.errors import (
+    HostAway,
+    InvalidInput,
+    Missing,
+    NotFound,
+    Problem,
+    StoreConflict,
+    UserError,
+    VmroleError,
+)
+from orchestrator.model.names import DeploymentId, is_name
+
+if TYPE_CHECKING:
+
+    from orchestrator.cli.context import Context
+    from orchestrator.cli.progress import Display
+    from orchestrator.control.settle import Rest
+    from orchestrator.engine.plan import Plan
+    from orchestrator.model.record import DeploymentRecord, Event, Intent
+    from orchestrator.model.spec import Service
+    from orchestrator.model.world import World
+    from orchestrator.wiring import Wiring
+
+MARGIN_S = 60.0  # beyond what the roles give themselves: making machines, uploading images
+
+
+class _Time(click.ParamType[float]):
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return seconds(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+def check_service_name(name: str) -> DeploymentId:
+    """The deployment that a command's argument names. Raises UserError."""
+    if not is_name(name):
+        raise UserError(f"{name!r} is not the name of a service", "`vmrole ls` lists them")
+    return DeploymentId(name)
+
+
+def find_deployment(intent: Intent, name: str) -> DeploymentRecord:
+    """The record of the deployment that a command's argument names. Raises UserError, NotFound."""
+    record = intent.deployment(check_service_name(name))
+    if record is None:
+        known = ", ".join(sorted(found.id.service for found in intent.deployments)) or "none"
+        raise NotFound(f"there is no service {name}; known: {known}", "`vmrole up FILE` makes one")
+    return record
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--no-wait", is_flag=True, help="Make the machines and start them, but do not wait until they are ready.")
+@click.option(
+    "--timeout", type=_Time(), metavar="TIME", help="Wait no longer than this (90s, 10m). Default: the roles' own."
+)
+@click.pass_obj
+def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> None:
+    """Create a deployment from FILE, or change it to what FILE says now, and wait until it is ready.
+
+    Run it again after anything that went wrong: it goes on from what is there. A second run on the same file changes
+    nothing. Ends with 0 when every instance is in rotation, with 1 when one has failed.
+
+    \b
+    Example:
+      vmrole up examples/hello.yaml
+    """
+    from orchestrator.cli.progress import display
+    from orchestrator.config.servicefile import load
+    from orchestrator.wiring import wired
+
+    service = load(file)
+    with display() as shown, wired(context.home, context.connect, context.cache_dir, shown.say) as wiring:
+        record, is_new = _write_intent(wiring, service, file)
+        wait_s = timeout if timeout is not None else _patience(service)
+        rest = _settle(wiring, record.id, shown, wait_s, no_wait=no_wait)
+    _report_up(rest, record, is_new=is_new, no_wait=no_wait)
+
+
+def _patience(service: Service) -> float:
+    return max(role.ready.timeout_s * max(1, role.instances) for role in service.roles) + MARGIN_S
+
+
+def _write_intent(wiring: Wiring, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
+    """Check the file against what is there, then store what it wants; whether that was news."""
+    from orchestrator.engine.deploy import retried
+
+    intent = wiring.store.intent()
+    world = wiring.loop.see()
+    record = wanted_record(wiring, intent, world, service, file)
+    known = intent.deployment(record.id)
+    is_new = record != known
+    try:
+        for instance in retried(intent, record, wiring.clock.now()):
+            wiring.store.save_instance(instance)
+        if is_new:
+            wiring.store.save_deployment(record, _event(wiring, record))
+    except StoreConflict as error:
+        raise StoreConflict(
+            f"another vmrole changed {service.name} at the same moment", "run the same command again"
+        ) from error
+    return record, is_new
+
+
+def _event(wiring: Wiring, record: DeploymentRecord) -> Event:
+    from orchestrator.model.record import Event
+
+    return Event(wiring.clock.now(), str(record.id), f"revision {record.revision} is wanted", actor="up")
+
+
+def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service, file: Path) -> DeploymentRecord:
+    """The deployment's record as the file wants it, after every check that can be made. Changes nothing.
+
+    Raises InvalidInput for what is wrong with the file, HostAway or Missing for what is wrong with the site.
+    """
+    from orchestrator.engine.deploy import deployed, free_subnet, free_vip
+
+    key = DeploymentId(service.name)
+    digests = _resolve(wiring, service, file)
+    if shutil.which("haproxy") is None:
+        raise Missing("HAProxy is not installed", "install the package haproxy, or run `make setup`")
+    for host in world.hosts.values():
+        if host.problem:
+            raise HostAway(
+                host.problem, "`vmrole doctor` checks what is needed; in a lab, `vmrole lab up` starts it again"
+            )
+    known = intent.deployment(key)
+    pools = {host.name: host.dip_pool for host in wiring.site.hosts}
+    kept = known.subnets if known is not None else {}
+    subnets = {n: kept.get(n) or free_subnet(pool, world.hosts[n], intent) for n, pool in pools.items()}
+    vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
+    record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets)
+    _refuse_clashes(wiring, intent, record, file)
+    return record
+
+
+def _resolve(wiring: Wiring, service: Service, file: Path) -> dict[str, str]:
+    """Role → the digest of its image now. Raises InvalidInput with every image that is not there."""
+    digests, problems = {}, []
+    for role in service.roles:
+        try:
+            digests[role.name] = wiring.images.resolve(role.image)
+        except NotFound as error:
+            problems.append(_problem(file, ("roles", role.name, "image"), error.message))
+    if problems:
+        raise InvalidInput(
+            str(file), tuple(problems), "`vmrole image ls` lists the images; `vmrole image build NAME` builds one"
+        )
+    return digests
+
+
+def _refuse_clashes(wiring: Wiring, intent: Intent, record: DeploymentRecord, file: Path) -> None:
+    """Refuse VIP ports that another program listens on, before anything is changed."""
+    from orchestrator.engine.deploy import clashes
+    from orchestrator.engine.rotation import frontends
+
+    known = intent.deployment(record.id)
+    own = {front.port for front in frontends([known])} if known is not None else set()
+    if {front.port for front in frontends([record])} <= own:
+        return
+    taken = clashes(record, wiring.balancer.listeners(), own)
+    problems = [
+        _problem(
+            file,
+            ("roles", role.name, "endpoints", endpoint.name, "port"),
+            f"port {port} is taken: another program listens on {taken[port]}, where the VIP {record.vip} lives",
+        )
+        for role in record.service.roles
+        for endpoint in role.endpoints
+        for port in sorted(taken)
+        if endpoint.ports[0] <= port <= endpoint.ports[1]
+    ]
+    if problems:
+        raise InvalidInput(str(file), tuple(problems), "choose another port, or end that program")
+
+
+def _problem(file: Path, path: tuple[str | int, ...], message: str) -> Problem:
+    from orchestrator.config.servicefile import line_of
+
+    return Problem(".".join(map(str, path)), message, line_of(file.read_text(errors="replace"), path))
+
+
+def _settle(wiring: Wiring, key: DeploymentId, shown: Display, timeout_s: float, *, no_wait: bool = False) -> Rest:
+    from orchestrator.control.settle import Settler
+
+    def show(plan: Plan) -> None:
+        shown.show([status for status in plan.instances if status.record.id.deployment == key])
+
+    settler = Settler(wiring.loop, wiring.lease, wiring.clock, show, shown.say)
+    return settler.settle(key, timeout_s, is_enough=_is_started if no_wait else None)
+
+
+def _is_started(plan: Plan, key: DeploymentId) -> bool:
+    own = [status for status in plan.instances if status.record.id.deployment == key]
+    return bool(own) and all(status.record.timeline.started is not None for status in own)
+
+
+def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: bool) -> None:
+    from orchestrator.cli.view import consoles, own
+    from orchestrator.control.settle import End
+
+    name, statuses = record.id.service, own(rest.plan, record)
+    if rest.end is End.READY:
+        news = "is ready" if is_new or rest.has_changed else "is ready: nothing to change"
+        click.echo(f"{name} {news}; {len(statuses)} of {len(statuses)} instances in rotation{_where(record)}")
+        return
+    if rest.end is End.ENOUGH and no_wait:
+        click.echo(f"{name} is started; `vmrole status {name}` shows how far it is")
+        return
+    if rest.error is not None:
+        raise rest.error
+    why = "is not ready in time" if rest.end is End.TIMEOUT else f"is {rest.end.value}"
+    bad = [s for s in statuses if s.reason]
+    lines = [f"{name} {why}", *(f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in bad)]
+    lines += [consoles(statuses)] if consoles(statuses) else []
+    hint = f"mend the cause and run `vmrole up` again; `vmrole events {name}` has the story"
+    raise VmroleError("\n".join(lines), f"{hint}, `vmrole down {name}` removes it")
+
+
+def _where(record: DeploymentRecord) -> str:
+    from orchestrator.engine.rotation import frontends
+
+    fronts = frontends([record])
+    urls = [f"http://{f.vip}{'' if f.port == 80 else f':{f.port}'}/" for f in fronts if f.protocol.value == "http"]
+    return f" at {urls[0]}" if urls else f" at {record.vip}" if fronts else ""
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def plan(context: Context, file: Path, as_json: bool) -> None:
+    """Show what `vmrole up FILE` would do now, and what becomes of each instance's disks. Changes nothing.
+
+    \b
+    Example:
+      vmrole plan examples/hello.yaml
+    """
+    from orchestrator.cli.forecast import forecast_json, forecast_text
+    from orchestrator.cli.view import print_json
+    from orchestrator.config.servicefile import load
+    from orchestrator.engine.deploy import after, retried
+    from orchestrator.engine.plan import plan as decide
+    from orchestrator.wiring import wired
+
+    service = load(file)
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
+        intent, world, now = wiring.store.intent(), wiring.loop.see(), wiring.clock.now()
+        record = wanted_record(wiring, intent, world, service, file)
+        future = after(intent, record, retried(intent, record, now))
+        made = decide(future, world, now)
+    if as_json:
+        print_json(forecast_json(intent, record, made))
+    else:
+        click.echo(forecast_text(intent, record, made))
+
+
+@click.command()
+@click.argument("service")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--timeout", type=_Time(), default="5m", show_default=True, metavar="TIME", help="Wait no longer than this."
+)
+@click.pass_obj
+def down(context: Context, service: str, yes: bool, timeout: float) -> None:
+    """Delete a deployment: its machines with their overlays, its network, its VIP.
+
+    Asks first on a terminal. Works on a deployment in any state, also half-made or failed.
+
+    \b
+    Example:
+      vmrole down hello --yes
+    """
+    from orchestrator.cli.progress import display
+    from orchestrator.control.settle import End
+    from orchestrator.engine.deploy import withdrawn
+    from orchestrator.model.record import Event
+    from orchestrator.wiring import wired
+
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
+        intent = wiring.store.intent()
+        record = find_deployment(intent, service)
+        _confirm(f"Delete {service}, {len(intent.members(record.id))} instances with their overlays?", yes=yes)
+        gone = withdrawn(record)
+        if gone != record:
+            event = Event(wiring.clock.now(), str(record.id), "deletion is wanted", actor="down")
+            wiring.store.save_deployment(gone, event)
+        with display() as shown:
+            rest = _settle(wiring, record.id, shown, timeout)
+    if rest.end is not End.GONE:
+        reasons = "; ".join(s.reason for s in rest.plan.instances if s.record.id.deployment == record.id and s.reason)
+        raise rest.error or HostAway(
+            f"{service} is not wholly deleted yet: {reasons or 'its last steps do not succeed'}",
+            "run the same command again",
+        )
+    click.echo(f"{service} is deleted")
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True, err=True)
+    elif not yes:
+        raise UserError(f"{question} Not asked: this is no terminal", "say --yes")

@@ -1,0 +1,138 @@
+"""`vmrole ls`, `status` and `events`: what there is, and what happened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.cli.context import Context
+    from orchestrator.model.record import Event
+    from orchestrator.wiring import Wiring
+
+FOLLOW_S = 0.5
+WATCH_S = 1.0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def ls(context: Context, as_json: bool) -> None:
+    """List the deployments of this home.
+
+    \b
+    Example:
+      vmrole ls --json
+    """
+    from orchestrator.cli.view import own, print_json, state_of, table
+    from orchestrator.engine.status import State
+    from orchestrator.wiring import wired
+
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
+        intent, plan = wiring.loop.look()
+    rows = []
+    for record in intent.deployments:
+        statuses = own(plan, record)
+        ready = sum(status.state is State.READY for status in statuses)
+        rows.append((record, state_of(plan, record), ready, len(statuses)))
+    if as_json:
+        print_json(
+            [
+                {"service": r.id.service, "slot": r.id.slot, "state": state, "ready": ready, "instances": count,
+                 "vip": r.vip, "revision": r.revision}
+                for r, state, ready, count in rows
+            ]
+        )  # fmt: skip
+        return
+    if not rows:
+        click.echo("no deployments; `vmrole up FILE` makes one")
+        return
+    cells = [
+        (r.id.service, r.id.slot, state, f"{ready}/{count}", r.vip, str(r.revision)) for r, state, ready, count in rows
+    ]
+    click.echo(table(("SERVICE", "SLOT", "STATE", "READY", "VIP", "REVISION"), cells))
+
+
+@click.command()
+@click.argument("service")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.pass_obj
+def status(context: Context, service: str, as_json: bool, watch: bool) -> None:
+    """Show a deployment's instances: how far each is, and what it waits for.
+
+    \b
+    Example:
+      vmrole status hello
+      vmrole status hello --json | jq .vip
+    """
+    from orchestrator.wiring import wired
+
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
+        _show(wiring, service, as_json=as_json)
+        while watch:
+            wiring.clock.wait(WATCH_S)
+            if not as_json:
+                click.clear()
+            _show(wiring, service, as_json=as_json)
+
+
+def _show(wiring: Wiring, service: str, *, as_json: bool) -> None:
+    from orchestrator.cli.service import find_deployment
+    from orchestrator.cli.view import consoles, own, print_json, status_json, status_text
+
+    find_deployment(wiring.store.intent(), service)
+    intent, plan = wiring.loop.look()
+    record = find_deployment(intent, service)
+    if as_json:
+        print_json(status_json(plan, record))
+        return
+    click.echo(status_text(plan, record, wiring.clock.now()))
+    if told := consoles(own(plan, record)):
+        click.echo(told)
+
+
+@click.command()
+@click.argument("service")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one event a line.")
+@click.pass_obj
+def events(context: Context, service: str, follow: bool, as_json: bool) -> None:
+    """Show what happened to a service and its instances: when, what, why, and who did it.
+
+    The events of a service that was deleted are kept.
+
+    \b
+    Example:
+      vmrole events hello -f
+    """
+    from orchestrator.cli.service import check_service_name
+    from orchestrator.drivers.clock import SystemClock
+    from orchestrator.drivers.sqlite import SqliteStore
+    from orchestrator.wiring import make_home, owner_of
+
+    check_service_name(service)
+    store = SqliteStore(make_home(context.home) / "vmrole.db", owner_of(context.home))
+    clock, last = SystemClock(), 0
+    while True:
+        for number, event in store.events(service, last):
+            last = number
+            click.echo(_line(event, as_json=as_json))
+        if not follow:
+            break
+        clock.wait(FOLLOW_S)
+    if last == 0:
+        click.echo(f"no events of {service}", err=True)
+
+
+def _line(event: Event, *, as_json: bool) -> str:
+    import json
+    from dataclasses import asdict
+
+    if as_json:
+        return json.dumps(asdict(event))
+    at = datetime.fromtimestamp(event.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    why = f": {event.cause}" if event.cause else ""
+    return f"{at}  {event.subject}  {event.what}{why}  [{event.actor}]"

@@ -1,0 +1,114 @@
+"""Carries out actions: one exhaustive match, from each value to the port that has the effect. Decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from orchestrator.model import action as act
+from orchestrator.render import cloudinit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.ports import Balancer, Host, Images, Progress, Seeds, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """The ports that have effects. ``report`` is told of what takes long."""
+
+    hosts: Mapping[str, Host]
+    balancer: Balancer
+    images: Images
+    seeds: Seeds
+    store: Store
+    report: Progress
+
+
+HostAction = (
+    act.CreatePool | act.DeletePool | act.PlaceImage | act.CreateNetwork | act.ChangeLeases | act.DeleteNetwork
+    | act.CreateOverlay | act.CreateSeed | act.DefineDomain | act.StartDomain | act.DestroyDomain | act.ResumeDomain
+    | act.UndefineDomain | act.DeleteVolume
+)  # fmt: skip
+StoreAction = act.SaveInstance | act.ForgetInstance | act.ForgetDeployment
+BalancerAction = (
+    act.ConfigureBalancer | act.SaveServers | act.StopBalancer | act.AddVip | act.RemoveVip | act.AddServer
+    | act.RemoveServer
+)  # fmt: skip
+
+
+def apply(action: act.Action, to: Effects) -> None:
+    """Have one effect. Raises whatever the port raises; an action that raised may be applied again."""
+    if isinstance(action, HostAction):
+        _apply_to_host(action, to.hosts[action.host], to)
+    elif isinstance(action, StoreAction):
+        _apply_to_store(action, to.store)
+    else:
+        _apply_to_balancer(action, to.balancer)
+
+
+def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa: C901, PLR0912 - one case an action
+    match action:
+        case act.CreatePool():
+            host.create_pool()
+        case act.DeletePool():
+            host.delete_pool()
+        case act.PlaceImage():
+            host.place_image(action.digest, to.images.blob(action.digest), to.report)
+        case act.CreateNetwork():
+            host.create_network(action.deployment, action.subnet, action.leases, action.names)
+        case act.ChangeLeases():
+            host.change_leases(action.network, action.leases, action.names)
+        case act.DeleteNetwork():
+            host.delete_network(action.network)
+        case act.CreateOverlay():
+            host.create_overlay(action.machine, action.digest, action.size_bytes)
+        case act.CreateSeed():
+            host.create_seed(action.machine, to.seeds.disc(cloudinit.LABEL, cloudinit.seed(action.record).files()))
+        case act.DefineDomain():
+            host.define_domain(action.machine, action.digest, action.size)
+        case act.StartDomain():
+            host.start_domain(action.machine)
+        case act.DestroyDomain():
+            host.destroy_domain(action.domain)
+        case act.ResumeDomain():
+            host.resume_domain(action.domain)
+        case act.UndefineDomain():
+            host.undefine_domain(action.domain)
+        case act.DeleteVolume():
+            host.delete_volume(action.volume)
+        case _:
+            assert_never(action)
+
+
+def _apply_to_store(action: StoreAction, store: Store) -> None:
+    match action:
+        case act.SaveInstance():
+            store.save_instance(action.record, action.event)
+        case act.ForgetInstance():
+            store.forget_instance(action.id, action.event)
+        case act.ForgetDeployment():
+            store.forget_deployment(action.id, action.event)
+        case _:
+            assert_never(action)
+
+
+def _apply_to_balancer(action: BalancerAction, balancer: Balancer) -> None:
+    match action:
+        case act.ConfigureBalancer():
+            balancer.configure(action.frontends, action.servers)
+        case act.SaveServers():
+            balancer.save(action.frontends, action.servers)
+        case act.StopBalancer():
+            balancer.stop()
+        case act.AddVip():
+            balancer.add_vip(action.vip)
+        case act.RemoveVip():
+            balancer.remove_vip(action.vip)
+        case act.AddServer():
+            balancer.add_server(action.server)
+        case act.RemoveServer():
+            balancer.remove_server(action.backend, action.name)
+        case _:
+            assert_never(action)

@@ -1,0 +1,156 @@
+"""Guests, by their agents: how far one is on its way to ready, and commands run in it.
+
+A look costs a few cheap calls. The services are judged by one probe that runs inside the guest and waits there for
+its service manager to settle, so the guest is not made slower by being watched; the probe under way is remembered
+here, and lost without harm when this process ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.readiness import PROBE, Report, judge_services, setup_result
+from orchestrator.errors import AgentRefused, AgentSilent
+from orchestrator.model.text import line
+from orchestrator.model.world import GuestSeen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from orchestrator.model.names import MachineId
+    from orchestrator.ports import Clock, Host
+
+CALL_S = 5.0
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+RESULT = "/run/cloud-init/result.json"
+STATUS = "/run/cloud-init/status.json"
+FILE_BYTES = 64 * 1024
+PROBE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A command that ended in a guest. ``code``: its exit code, or 128 + n if signal n ended it."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class AgentGuests:
+    """Looks at guests, and runs commands in them."""
+
+    def __init__(self) -> None:
+        self._probes: dict[str, tuple[str, int]] = {}  # domain → (boot, process in the guest)
+        self._reports: dict[str, tuple[str, Report]] = {}  # domain → (boot, what its last probe found)
+
+    def look(self, host: Host, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None) -> GuestSeen:
+        try:
+            boot = line(_read(host, machine.domain, BOOT_ID))
+            if not boot or boot == known_boot:
+                return GuestSeen(boot)
+            return self._far(host, machine.domain, boot, services)
+        except AgentSilent:
+            return GuestSeen()
+        except AgentRefused as error:
+            return GuestSeen(waiting=(str(error),))
+
+    def _far(self, host: Host, domain: str, boot: str, services: tuple[str, ...] | None) -> GuestSeen:
+        try:
+            errors = setup_result(_read(host, domain, RESULT))
+        except AgentRefused:  # no such file: setup has not ended
+            errors = None
+        if errors is None:
+            return GuestSeen(boot, setup_stage=_setup_stage(host, domain))
+        if errors:
+            return GuestSeen(boot, setup_done=True, setup_errors=errors)
+        report = self._probe(host, domain, boot, services)
+        return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed)
+
+    def _probe(self, host: Host, domain: str, boot: str, services: tuple[str, ...] | None) -> Report:
+        """Start a probe, or collect the one under way; until it ends, what the last one found, but not as settled."""
+        known = self._reports.get(domain, ("", Report(settled=False)))
+        last = known[1] if known[0] == boot else Report(settled=False)
+        running = self._probes.get(domain)
+        if running is None or running[0] != boot:
+            self._probes[domain] = (boot, start(host, domain, ["/bin/sh", "-c", PROBE]))
+            return Report(settled=False, waiting=last.waiting)
+        outcome = poll(host, domain, running[1])
+        if outcome is None:
+            return Report(settled=False, waiting=last.waiting)
+        del self._probes[domain]
+        report = judge_services(outcome.stdout[:PROBE_BYTES].decode(errors="replace"), services)
+        self._reports[domain] = (boot, report)
+        return report
+
+
+def start(host: Host, domain: str, argv: Sequence[str], *, stdin: bytes = b"") -> int:
+    """Start a command in a guest and return its process id there. Raises AgentSilent, AgentRefused."""
+    arguments: dict[str, object] = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
+    if stdin:
+        arguments["input-data"] = base64.b64encode(stdin).decode()
+    return _integer(_dict(host.agent(domain, "guest-exec", arguments, CALL_S)).get("pid"))
+
+
+def poll(host: Host, domain: str, pid: int) -> Outcome | None:
+    """What a command that was started left when it ended; None while it runs. Raises AgentSilent, AgentRefused."""
+    status = _dict(host.agent(domain, "guest-exec-status", {"pid": pid}, CALL_S))
+    if not status.get("exited"):
+        return None
+    signal = status.get("signal")
+    code = 128 + _integer(signal) if signal is not None else _integer(status.get("exitcode", -1))
+    return Outcome(code, _bytes(status.get("out-data", "")), _bytes(status.get("err-data", "")))
+
+
+def execute(host: Host, domain: str, argv: Sequence[str], *, clock: Clock, on_wait: Callable[[float], None]) -> Outcome:
+    """Run a command in a guest to its end; ``on_wait`` is told the seconds so far, again and again."""
+    begun = clock.now()
+    pid = start(host, domain, argv)
+    pause = 0.02
+    while (outcome := poll(host, domain, pid)) is None:
+        on_wait(clock.now() - begun)
+        clock.wait(pause)
+        pause = min(0.5, pause * 1.5)
+    return outcome
+
+
+def _setup_stage(host: Host, domain: str) -> str:
+    """The stage that cloud-init says it is in; "" before it says anything."""
+    try:
+        stage = json.loads(_read(host, domain, STATUS))["v1"]["stage"]
+    except (AgentRefused, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return line(str(stage)) if stage else ""
+
+
+def _read(host: Host, domain: str, path: str) -> str:
+    """A small text file of the guest. Raises AgentRefused when it is not there."""
+    handle = _integer(host.agent(domain, "guest-file-open", {"path": path, "mode": "r"}, CALL_S))
+    try:
+        answer = _dict(host.agent(domain, "guest-file-read", {"handle": handle, "count": FILE_BYTES}, CALL_S))
+    finally:
+        host.agent(domain, "guest-file-close", {"handle": handle}, CALL_S)
+    return _bytes(answer.get("buf-b64", "")).decode(errors="replace")
+
+
+def _dict(answer: object) -> dict[str, object]:
+    if not isinstance(answer, dict):
+        raise AgentRefused("the guest agent answered with something that is not an object")
+    return answer
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise AgentRefused("the guest agent answered with something that is not a number")
+    return value
+
+
+def _bytes(value: object) -> bytes:
+    try:
+        return base64.b64decode(str(value), validate=True)
+    except binascii.Error as error:
+        raise AgentRefused("the guest agent answered with something that is not base64") from error

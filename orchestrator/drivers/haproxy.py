@@ -1,0 +1,243 @@
+"""HAProxy as a process of its own, and the addresses that it serves. Membership goes through its runtime socket only.
+
+It is started in master-worker mode and outlives us. It is asked for everything by socket, never by a pid file: a pid
+would be of another namespace, or of another process by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.drivers._files import write_durably
+from orchestrator.drivers.process import ProgramFailed, run
+from orchestrator.engine.rotation import layout
+from orchestrator.errors import BalancerAway, Refused
+from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
+from orchestrator.render import haproxy as text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from orchestrator.config.site import Site
+    from orchestrator.model.action import Frontend, Server
+
+SOCKET_S = 5.0
+RELOAD_S = 10.0
+DRAIN_S = 5.0
+# A unix socket's path has 108 bytes, and HAProxy binds under a longer name first (".PID.tmp").
+MAX_SOCKET_PATH = 90
+
+
+class HaproxyBalancer:
+    """The HAProxy of one home folder; ``folder`` holds its file and sockets, 0700."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self._prefix = site.balancer
+        self._device = site.vip_device
+        self._pool = site.vip_pool
+        self._folder = folder
+        self._config = folder / "haproxy.cfg"
+        self._admin = folder / "haproxy.sock"
+        self._master = folder / "master.sock"
+
+    def observe(self) -> BalancerSeen:
+        saved = text.saved_fingerprint(self._config.read_text()) if self._config.exists() else ""
+        vips = self._vips()
+        try:
+            info, servers = self._ask("show info"), self._ask("show servers state")
+        except BalancerAway as away:
+            # Nobody listens: it does not run. A socket that is there but silent is another matter.
+            problem = "" if _is_refused(away) else str(away)
+            return BalancerSeen(saved=saved, vips=vips, problem=problem)
+        return BalancerSeen(True, _field(info, "description"), saved, parse_servers(servers), vips)
+
+    def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        candidate = self._folder / "candidate.cfg"
+        write_durably(candidate, text.config_text(frontends, servers, self._admin))
+        try:
+            run([*self._prefix, "haproxy", "-c", "-q", "-f", str(candidate)])
+        except ProgramFailed as error:
+            raise Refused(f"HAProxy does not accept its configuration: {error}") from error
+        candidate.replace(self._config)
+        if self._is_up():
+            self._reload(layout(frontends))
+        else:
+            self._start()
+
+    def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
+        write_durably(self._config, text.config_text(frontends, servers, self._admin))
+
+    def _start(self) -> None:
+        argv = ["haproxy", "-W", "-D", "-f", str(self._config), "-S", f"{self._master},mode,600"]
+        try:
+            run([*self._prefix, *argv])
+        except ProgramFailed as error:
+            raise Refused(
+                f"HAProxy did not start: {error}", "is one of the ports taken by another program on the VIP?"
+            ) from error
+
+    def _reload(self, wanted: str) -> None:
+        """Have the master start a new worker that takes the sockets over; the old one finishes its connections."""
+        with contextlib.suppress(BalancerAway):  # the master ends this very connection as it starts anew
+            _talk(self._master, "reload")
+        deadline = time.monotonic() + RELOAD_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BalancerAway):
+                if _field(self._ask("show info"), "description") == wanted:
+                    return
+            _pause()
+        raise Refused(
+            f"HAProxy did not take its new configuration {self._config}; the old one goes on",
+            "is one of the ports taken by another program on the VIP?",
+        )
+
+    def stop(self) -> None:
+        """End it, and remove its file. Nothing to do if it does not run."""
+        with contextlib.suppress(BalancerAway):
+            for pid in _master_pids(_talk(self._master, "show proc")):
+                run([*self._prefix, "kill", "-TERM", str(pid)], check=False)
+        deadline = time.monotonic() + RELOAD_S
+        while self._is_up():
+            if time.monotonic() > deadline:
+                raise BalancerAway("HAProxy does not end when asked to")
+            _pause()
+        for path in (self._config, self._admin, self._master):
+            path.unlink(missing_ok=True)
+
+    def add_vip(self, vip: str) -> None:
+        if vip not in self._vips():
+            run([*self._prefix, "ip", "address", "add", f"{vip}/32", "dev", self._device])
+
+    def remove_vip(self, vip: str) -> None:
+        if vip in self._vips():
+            run([*self._prefix, "ip", "address", "del", f"{vip}/32", "dev", self._device])
+
+    def add_server(self, server: Server) -> None:
+        add, *enable = text.add_commands(server)
+        answer = self._ask(add)
+        if "Already exists" not in answer and "New server registered" not in answer:
+            raise Refused(f"HAProxy does not take the server {server.name} into {server.backend}: {answer.strip()}")
+        for command in enable:
+            self._order(command)
+
+    def remove_server(self, backend: str, name: str) -> None:
+        self._order(text.state_command(backend, name, "drain"))
+        deadline = time.monotonic() + DRAIN_S
+        while self._sessions(backend, name) and time.monotonic() < deadline:
+            _pause()
+        self._order(text.state_command(backend, name, "maint"))
+        answer = ""
+        while time.monotonic() < deadline + DRAIN_S:
+            answer = self._ask(text.delete_command(backend, name))
+            if "Server deleted" in answer or "No such server" in answer:
+                return
+            self._ask(text.shutdown_command(backend, name))
+            _pause()
+        raise BalancerAway(f"HAProxy does not let go of server {backend}/{name}: {answer.strip()}")
+
+    def listeners(self) -> frozenset[tuple[str, int]]:
+        answer = run([*self._prefix, "ss", "--no-header", "--tcp", "--listening", "--numeric", "--processes"]).stdout
+        found = set()
+        for row in answer.splitlines():
+            columns = row.split()
+            if len(columns) < 4 or '"haproxy"' in row:
+                continue
+            address, _, port = columns[3].rpartition(":")
+            if port.isdigit():
+                found.add((address.partition("%")[0].strip("[]"), int(port)))
+        return frozenset(found)
+
+    def _vips(self) -> frozenset[str]:
+        answer = run([*self._prefix, "ip", "-json", "-4", "address", "show", "dev", self._device]).stdout
+        return frozenset(a["local"] for link in json.loads(answer or "[]") for a in link.get("addr_info", []))
+
+    def _sessions(self, backend: str, name: str) -> int:
+        return parse_sessions(self._ask("show stat"), backend, name)
+
+    def _is_up(self) -> bool:
+        try:
+            _talk(self._master, "show proc")
+        except BalancerAway:
+            return False
+        return True
+
+    def _ask(self, command: str) -> str:
+        return _talk(self._admin, command)
+
+    def _order(self, command: str) -> None:
+        """Give a command that answers nothing when it is carried out."""
+        answer = self._ask(command).strip()
+        if answer and "No such server" not in answer and "is already" not in answer:
+            raise Refused(f"HAProxy refuses `{command}`: {answer}")
+
+
+def parse_servers(answer: str) -> dict[tuple[str, str], ServerSeen]:
+    """Read ``show servers state``, version 1 (management guide): columns by the names in its comment line."""
+    names: list[str] = []
+    found = {}
+    for row in answer.splitlines():
+        if row.startswith("# "):
+            names = row[2:].split()
+            continue
+        columns = dict(zip(names, row.split(), strict=False))
+        if "srv_name" in columns:
+            found[columns["be_name"], columns["srv_name"]] = ServerSeen(
+                columns["srv_addr"],
+                int(columns["srv_port"]),
+                _admin_state(int(columns["srv_admin_state"])),
+                columns["srv_op_state"] == "2",
+            )
+    return found
+
+
+def _admin_state(bits: int) -> ServerState:
+    """The admin state's bits: 0x01, 0x02, 0x04 and 0x20 are kinds of maintenance, 0x08 and 0x10 of draining."""
+    if bits & 0x27:
+        return ServerState.MAINT
+    return ServerState.DRAIN if bits & 0x18 else ServerState.READY
+
+
+def parse_sessions(answer: str, backend: str, name: str) -> int:
+    """The sessions that a server holds now, from ``show stat``: columns pxname, svname, …, scur is the fifth."""
+    for row in answer.splitlines():
+        columns = row.split(",")
+        if columns[:2] == [backend, name]:
+            return int(columns[4] or 0)
+    return 0
+
+
+def _master_pids(answer: str) -> list[int]:
+    """The master's own pid in ``show proc``, as it is in its namespace."""
+    rows = (row.split() for row in answer.splitlines())
+    return [int(columns[0]) for columns in rows if len(columns) > 1 and columns[1] == "master" and columns[0].isdigit()]
+
+
+def _field(info: str, name: str) -> str:
+    return next((row.partition(": ")[2] for row in info.splitlines() if row.startswith(f"{name}: ")), "")
+
+
+def _talk(path: Path, command: str) -> str:
+    """One command, one answer, one connection. ``command`` was checked by ``render.haproxy``. Raises BalancerAway."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(SOCKET_S)
+        try:
+            link.connect(str(path))
+            link.sendall(command.encode() + b"\n")
+            parts = list(iter(lambda: link.recv(65536), b""))
+        except OSError as error:
+            raise BalancerAway(f"HAProxy does not answer at {path}: {error}") from error
+    return b"".join(parts).decode(errors="replace")
+
+
+def _is_refused(away: BalancerAway) -> bool:
+    return isinstance(away.__cause__, FileNotFoundError | ConnectionRefusedError)
+
+
+def _pause() -> None:
+    time.sleep(0.02)  # noqa: TID251 - inside a bounded wait for HAProxy's own process

@@ -1,0 +1,236 @@
+"""One libvirt host: what is seen there, and every effect on it. Decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+import libvirt
+import libvirt_qemu
+from lxml import etree
+
+from orchestrator.drivers._libvirt import Connection, agent_error
+from orchestrator.drivers._pool import Pool
+from orchestrator.errors import AgentRefused, NotFound
+from orchestrator.model.names import parse_machine
+from orchestrator.model.text import lines
+from orchestrator.model.world import DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
+from orchestrator.render import domain as domains
+from orchestrator.render import network as networks
+from orchestrator.render.volume import pool_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from orchestrator.config.site import HostSite
+    from orchestrator.model.names import DeploymentId, MachineId
+    from orchestrator.model.spec import Size
+    from orchestrator.ports import Progress
+
+CONSOLE_LINES = 20
+_AFFECT = libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE | libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+# The guest's answers come from an untrusted place: a reply over this is not parsed.
+AGENT_BYTES = 4 * 1024**2
+
+
+class LibvirtHost:
+    """A host behind a libvirt URI; ``owner`` marks what is ours there."""
+
+    def __init__(self, site: HostSite, owner: str) -> None:
+        self._site = site
+        self._owner = owner
+        self._connection = Connection(site.name, site.uri)
+        self._pool = Pool(self._connection, owner)
+
+    @property
+    def name(self) -> str:
+        return self._site.name
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        self._connection.watch(wake)
+
+    def observe(self) -> HostSeen:
+        connection = self._connection.get()
+        with self._connection.errors("listing domains and networks"):
+            found = [d for d in connection.listAllDomains() if parse_machine(d.name()) is not None]
+            seen = {domain.name(): _domain_seen(domain) for domain in found}
+            nets = {network.name(): _network_seen(network) for network in connection.listAllNetworks()}
+        has_pool, volumes, free_bytes = self._pool.observe()
+        return HostSeen(
+            self.name,
+            domains={name: domain for name, domain in seen.items() if domain is not None},
+            networks={name: network for name, network in nets.items() if network is not None},
+            volumes=volumes,
+            has_pool=has_pool,
+            free_bytes=free_bytes,
+        )
+
+    def create_pool(self) -> None:
+        self._pool.create()
+
+    def delete_pool(self) -> None:
+        self._pool.delete()
+
+    def place_image(self, digest: str, source: Path, report: Progress) -> None:
+        self._pool.place_image(digest, source, report)
+
+    def create_network(
+        self, deployment: DeploymentId, subnet: IPv4Network, leases: frozenset[Lease], names: frozenset[HostName]
+    ) -> None:
+        wish = networks.NetworkWish(deployment, self._owner, self._site.forward, subnet, leases, names)
+        with self._connection.errors(f"making network {deployment.network}"):
+            network = self._connection.get().networkDefineXML(networks.network_xml(wish))
+            if not network.isActive():
+                network.create()
+
+    def change_leases(self, network: str, leases: frozenset[Lease], names: frozenset[HostName]) -> None:
+        with self._connection.errors(f"changing the addresses of network {network}"):
+            found = self._connection.get().networkLookupByName(network)
+            seen = _network_seen(found)
+            if seen is None:
+                return
+            dhcp, dns = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_SECTION_DNS_HOST
+            remove, add = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+            for lease in networks.sorted_leases(seen.leases - leases):
+                found.update(remove, dhcp, -1, networks.text(networks.lease_element(lease)), _AFFECT)
+            for name in sorted(seen.names - names, key=str):
+                found.update(remove, dns, -1, networks.text(networks.host_element(name)), _AFFECT)
+            for lease in networks.sorted_leases(leases - seen.leases):
+                found.update(add, dhcp, -1, networks.text(networks.lease_element(lease)), _AFFECT)
+            for name in sorted(names - seen.names, key=str):
+                found.update(add, dns, -1, networks.text(networks.host_element(name)), _AFFECT)
+
+    def delete_network(self, network: str) -> None:
+        with contextlib.suppress(NotFound), self._connection.errors(f"removing network {network}"):
+            found = self._connection.get().networkLookupByName(network)
+            if found.isActive():
+                found.destroy()
+            found.undefine()
+
+    def create_overlay(self, machine: MachineId, digest: str, size_bytes: int) -> None:
+        self._pool.create_overlay(machine, digest, size_bytes)
+
+    def create_seed(self, machine: MachineId, disc: bytes) -> None:
+        self._pool.put(machine.seed, disc, "0600")
+
+    def define_domain(self, machine: MachineId, digest: str, size: Size) -> None:
+        if not self._pool.has(machine.console):
+            self._pool.put(machine.console, b"", "0600")
+        around = domains.Surroundings(self._owner, pool_path(self._owner), self._site.accelerator)
+        with self._connection.errors(f"defining domain {machine.domain}"):
+            self._connection.get().defineXMLFlags(domains.domain_xml(machine, size, digest, around))
+
+    def start_domain(self, machine: MachineId) -> None:
+        with self._connection.errors(f"starting domain {machine.domain}"):
+            domain = self._connection.get().lookupByName(machine.domain)
+            if not domain.isActive():
+                domain.create()
+
+    def destroy_domain(self, domain: str) -> None:
+        with contextlib.suppress(NotFound), self._connection.errors(f"switching off domain {domain}"):
+            found = self._connection.get().lookupByName(domain)
+            if found.isActive():
+                found.destroy()
+
+    def resume_domain(self, domain: str) -> None:
+        with self._connection.errors(f"resuming domain {domain}"):
+            self._connection.get().lookupByName(domain).resume()
+
+    def undefine_domain(self, domain: str) -> None:
+        with contextlib.suppress(NotFound), self._connection.errors(f"undefining domain {domain}"):
+            self._connection.get().lookupByName(domain).undefineFlags(_UNDEFINE)
+
+    def delete_volume(self, volume: str) -> None:
+        self._pool.remove(volume)
+
+    def console(self, machine: MachineId) -> tuple[str, ...]:
+        return lines(self._pool.tail(machine.console).decode(errors="replace"))[-CONSOLE_LINES:]
+
+    def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
+        request = json.dumps({"execute": command, "arguments": arguments})
+        try:
+            found = self._connection.get().lookupByName(domain)
+            answer = libvirt_qemu.qemuAgentCommand(found, request, max(1, round(timeout_s)), 0)
+        except libvirt.libvirtError as error:
+            raise agent_error(error, domain) from error
+        if len(answer) > AGENT_BYTES:
+            raise AgentRefused(f"the guest agent of {domain} answered with {len(answer)} bytes to {command}")
+        try:
+            return dict(json.loads(answer))["return"]
+        except (ValueError, RecursionError, TypeError, KeyError) as error:
+            raise AgentRefused(f"the guest agent of {domain} answered {command} with something else") from error
+
+
+def _domain_seen(domain: libvirt.virDomain) -> DomainSeen | None:
+    """What libvirt says of a domain; None if it vanished while we asked."""
+    try:
+        state, reason = domain.state()
+        return DomainSeen(domain.name(), _power(state, reason), _owner_of(domain))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _power(state: int, reason: int) -> Power:
+    if state in {libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED}:
+        return Power.RUNNING
+    if state == libvirt.VIR_DOMAIN_PAUSED:
+        return Power.UNSETTLED if reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP else Power.PAUSED
+    if state in {libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED}:
+        return Power.OFF
+    return Power.UNSETTLED
+
+
+def _owner_of(domain: libvirt.virDomain) -> str:
+    try:
+        mark = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, domains.MARK_NS)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return ""
+        raise
+    return etree.fromstring(mark).get("owner", "")
+
+
+def _network_seen(network: libvirt.virNetwork) -> NetworkSeen | None:
+    """What libvirt says of a network; None if it vanished while we asked."""
+    try:
+        root = etree.fromstring(network.XMLDesc())
+        is_active = bool(network.isActive())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_NETWORK:
+            return None
+        raise
+    mark = root.find(f"metadata/{{{networks.MARK_NS}}}network")
+    return NetworkSeen(
+        network.name(),
+        is_active,
+        mark.get("owner", "") if mark is not None else "",
+        _subnet(root),
+        frozenset(
+            Lease(host.get("mac", ""), host.get("ip", ""), host.get("name", ""))
+            for host in root.findall("ip/dhcp/host")
+        ),
+        frozenset(
+            HostName(host.get("ip", ""), name.text or "")
+            for host in root.findall("dns/host")
+            for name in host.findall("hostname")
+        ),
+    )
+
+
+def _subnet(root: etree._Element) -> IPv4Network | None:
+    ip = root.find("ip")
+    if ip is None or ip.get("family", "ipv4") != "ipv4":
+        return None
+    with contextlib.suppress(ValueError):
+        return IPv4Network(f"{ip.get('address')}/{ip.get('prefix') or ip.get('netmask')}", strict=False)
+    return None

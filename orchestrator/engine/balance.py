@@ -1,0 +1,55 @@
+"""The steps that make HAProxy serve what it should. Pure.
+
+The file is written before the running HAProxy is changed: should it die in between, its next start is right already.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.engine import rotation
+from orchestrator.model.action import (
+    Action,
+    AddServer,
+    AddVip,
+    ConfigureBalancer,
+    Frontend,
+    RemoveServer,
+    SaveServers,
+    Server,
+    StopBalancer,
+)
+from orchestrator.model.world import BalancerSeen, ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def balance(wanted: Sequence[Frontend], members: Sequence[Server], seen: BalancerSeen) -> tuple[Action, ...]:
+    """From what HAProxy serves to what it should: VIPs, file, frontends (start or reload), then rotation."""
+    if not wanted:
+        return (StopBalancer(),) if seen.running else ()
+    fronts, servers = tuple(wanted), tuple(members)
+    vips = sorted({front.vip for front in fronts} - seen.vips)
+    steps: list[Action] = [AddVip(vip) for vip in vips]
+    if not seen.running or seen.layout != rotation.layout(fronts):
+        return (*steps, ConfigureBalancer(fronts, servers))
+    if seen.saved != rotation.fingerprint(fronts, servers):
+        steps.append(SaveServers(fronts, servers))
+    return (*steps, *_membership(servers, seen))
+
+
+def _membership(servers: Sequence[Server], seen: BalancerSeen) -> list[Action]:
+    wanted = {(server.backend, server.name): server for server in servers}
+    moved = {
+        key
+        for key, server in wanted.items()
+        if key in seen.servers and (seen.servers[key].address, seen.servers[key].port) != (server.address, server.port)
+    }
+    gone = sorted(key for key in seen.servers if key not in wanted or key in moved)
+    missing = [
+        server
+        for key, server in sorted(wanted.items())
+        if key in moved or key not in seen.servers or seen.servers[key].state is not ServerState.READY
+    ]
+    return [*(RemoveServer(*key) for key in gone), *(AddServer(server) for server in missing)]

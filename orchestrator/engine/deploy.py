@@ -1,0 +1,91 @@
+"""What ``up`` and ``down`` change in the intent. Pure: the same values tell ``plan`` what would happen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.members import again
+from orchestrator.errors import Refused
+from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from ipaddress import IPv4Network
+
+    from orchestrator.model.names import DeploymentId
+    from orchestrator.model.spec import Service
+    from orchestrator.model.world import HostSeen
+
+SUBNET_BITS = 24
+
+
+def deployed(
+    intent: Intent,
+    key: DeploymentId,
+    service: Service,
+    *,
+    digests: Mapping[str, str],
+    vip: str,
+    subnets: Mapping[str, IPv4Network],
+) -> DeploymentRecord:
+    """The deployment's record after ``up``; the very same record if nothing changes."""
+    known = intent.deployment(key)
+    if known is None:
+        return DeploymentRecord(key, service, 1, dict(digests), vip, dict(subnets))
+    wanted = replace(known, service=service, digests=dict(digests), subnets=dict(subnets), wanted=Wanted.UP)
+    return wanted if wanted == known else replace(wanted, revision=known.revision + 1)
+
+
+def retried(intent: Intent, record: DeploymentRecord, now: float) -> tuple[InstanceRecord, ...]:
+    """The deployment's failed instances, each with another chance: what ``up`` is when it is said again."""
+    return tuple(
+        again(instance, timeout_s=role.ready.timeout_s, now=now)
+        for instance in intent.members(record.id)
+        if instance.failure is not None and (role := record.service.role(instance.id.role)) is not None
+    )
+
+
+def withdrawn(record: DeploymentRecord) -> DeploymentRecord:
+    """The deployment's record after ``down``."""
+    return replace(record, wanted=Wanted.GONE)
+
+
+def after(intent: Intent, record: DeploymentRecord, instances: Iterable[InstanceRecord] = ()) -> Intent:
+    """The intent with these records in place of what it had of them."""
+    changed = {instance.id: instance for instance in instances}
+    others = tuple(known for known in intent.deployments if known.id != record.id)
+    members = tuple(changed.get(known.id, known) for known in intent.instances)
+    return replace(intent, deployments=(*others, record), instances=members)
+
+
+def free_vip(pool: IPv4Network, intent: Intent, seen: Iterable[str]) -> str:
+    """The lowest address of the pool that no deployment has and nobody uses. Raises Refused."""
+    taken = {record.vip for record in intent.deployments} | set(seen)
+    for address in pool.hosts():
+        if str(address) not in taken:
+            return str(address)
+    raise Refused(f"no VIP is free in {pool}", "`vmrole ls` shows who has them; `vmrole down SERVICE` frees one")
+
+
+def free_subnet(pool: IPv4Network, host: HostSeen, intent: Intent) -> IPv4Network:
+    """The lowest /24 of a host's pool that no deployment and no network there has. Raises Refused."""
+    taken = {record.subnets[host.name] for record in intent.deployments if host.name in record.subnets}
+    taken |= {network.subnet for network in host.networks.values() if network.subnet is not None}
+    for subnet in pool.subnets(new_prefix=SUBNET_BITS):
+        if not any(subnet.overlaps(other) for other in taken):
+            return subnet
+    raise Refused(f"host {host.name} has no free network in {pool}", "`vmrole ls` shows the deployments; take one down")
+
+
+def clashes(record: DeploymentRecord, listeners: Iterable[tuple[str, int]], own: Iterable[int]) -> dict[int, str]:
+    """VIP ports that somebody else listens on already: port → the address there. ``own``: ports that are HAProxy's."""
+    every = {"*", "0.0.0.0", "::", record.vip}  # noqa: S104 - compared with, not bound to
+    wanted = {
+        port
+        for role in record.service.roles
+        for endpoint in role.endpoints
+        if endpoint.ports != (0, 0)
+        for port in range(endpoint.ports[0], endpoint.ports[1] + 1)
+    } - set(own)
+    return {port: address for address, port in sorted(listeners) if port in wanted and address in every}

@@ -1,0 +1,177 @@
+"""The decision: from what is wanted and what is seen to the steps that bring them together. Pure, and the only one.
+
+``up``, ``down``, a repair and the aftermath of a crash are the same call on other values. A plan can be cut after any
+step: what is not done is planned again from what is then seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.engine import case as cases_
+from orchestrator.engine import ground, machine, members, rotation
+from orchestrator.engine.balance import balance
+from orchestrator.engine.case import Case
+from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
+from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, SaveInstance
+from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.model.names import InstanceId
+    from orchestrator.model.world import World
+
+SOON_S = 0.2  # a guest that is being set up is looked at so often: a look is a few cheap agent calls
+NET_S = 5.0  # everything else wakes us by an event; this is the net for a lost one
+RETRY_S = 1.0  # after something did not work
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An action and its track: ``balancer``, ``host NAME`` or an instance's name. Its failure stops its track only."""
+
+    track: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, and what is to be said.
+
+    ``first`` is taken in order, then ``tracks`` side by side (each in its order), then ``last`` in order.
+    ``requeue_s``: when to look again, if nothing wakes us before.
+    """
+
+    first: tuple[Step, ...]
+    tracks: tuple[Step, ...]
+    last: tuple[Step, ...]
+    instances: tuple[InstanceStatus, ...]
+    deployments: tuple[DeploymentStatus, ...]
+    requeue_s: float
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return (*self.first, *self.tracks, *self.last)
+
+
+def plan(intent: Intent, world: World, now: float) -> Plan:
+    """Every step that can be taken now towards the intent."""
+    cases = tuple(case for record in intent.deployments for case in _decide(record, intent, world, now))
+    records = tuple(case.record for case in cases)
+    first = (*_saves(cases), *_balance(intent, cases, world), *_ground(intent, records, world))
+    tracks = tuple(Step(str(case.record.id), action) for case in cases for action in case.actions)
+    last = (*_farewells(intent, records, world, now), *_tidy(intent, records, world))
+    instances = tuple(cases_.status(case, world, now) for case in cases)
+    deployments = tuple(_deployment(record, instances) for record in intent.deployments)
+    is_busy = bool(first or tracks or last)
+    return Plan(first, tracks, last, instances, deployments, _requeue_s(instances, world, is_busy=is_busy))
+
+
+def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
+    """One deployment's instances: who there should be, what each should be, how far it is, what to do next."""
+    cases = _cases(record, intent, world, now)
+    chosen = _turns(record, cases, world)
+    renewed = (cases_.renew(case, is_chosen=case.record.id in chosen, now=now) for case in cases)
+    return tuple(cases_.act(cases_.progress(case, world, now), now) for case in renewed)
+
+
+def _cases(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
+    present = intent.members(record.id)
+    stored = {known.id: known for known in present}
+    hosts = [name for name in record.subnets if name in world.hosts and not world.hosts[name].problem]
+    return tuple(
+        Case(
+            record,
+            stored.get(instance.id),
+            instance,
+            record.service.role(instance.id.role),
+            machine.sight(instance, world.hosts.values(), intent.owner),
+        )
+        for instance in members.members(record, present, hosts, now)
+    )
+
+
+def _turns(record: DeploymentRecord, cases: Sequence[Case], world: World) -> frozenset[InstanceId]:
+    return frozenset(
+        key
+        for role in record.service.roles
+        for key in members.next_to_renew(
+            [
+                members.Member(case.record, case.desired, case.is_serving(world))
+                for case in cases
+                if case.record.id.role == role.name
+            ],
+            role.max_unavailable,
+        )
+    )
+
+
+def _saves(cases: Sequence[Case]) -> list[Step]:
+    return [
+        Step(str(case.record.id), SaveInstance(case.record, case.event)) for case in cases if case.record != case.old
+    ]
+
+
+def _balance(intent: Intent, cases: Sequence[Case], world: World) -> list[Step]:
+    servers = tuple(server for case in cases for server in case.servers)
+    steps = balance(rotation.frontends(intent.deployments), servers, world.balancer)
+    return [Step("balancer", action) for action in steps]
+
+
+def _ground(intent: Intent, records: Sequence[InstanceRecord], world: World) -> list[Step]:
+    return [
+        Step(f"host {host.name}", action)
+        for host in world.hosts.values()
+        for action in ground.prepare(host, intent.deployments, records, intent.owner)
+    ]
+
+
+def _farewells(intent: Intent, records: Sequence[InstanceRecord], world: World, now: float) -> list[Step]:
+    """The last steps of deployments whose instances have all gone; none while a host cannot be asked."""
+    leaving = [
+        record
+        for record in intent.deployments
+        if record.wanted is Wanted.GONE and not any(r.id.deployment == record.id for r in records)
+    ]
+    if any(host.problem for host in world.hosts.values()):
+        return []
+    steps: list[Step] = []
+    for record in leaving:
+        track = str(record.id)
+        steps += [Step(track, a) for h in world.hosts.values() for a in ground.sweep(h, record.id, intent.owner)]
+        steps += [Step(track, RemoveVip(record.vip))] if record.vip in world.balancer.vips else []
+        steps.append(Step(track, ForgetDeployment(record.id, Event(now, track, "deleted"))))
+    return steps
+
+
+def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> list[Step]:
+    needed = {record.machine.digest for record in records}
+    needed |= {d for r in intent.deployments if r.wanted is Wanted.UP for d in r.digests.values()}
+    return [Step(f"host {host.name}", action) for host in world.hosts.values() for action in ground.tidy(host, needed)]
+
+
+def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus]) -> DeploymentStatus:
+    own = [status for status in instances if status.record.id.deployment == record.id]
+    if record.wanted is Wanted.GONE:
+        return DeploymentStatus(record.id, "leaving", settled=False)
+    wanted = sum(role.instances for role in record.service.roles)
+    states = [status.state for status in own]
+    if len(own) == wanted and all(state is State.READY for state in states):
+        return DeploymentStatus(record.id, "ready", settled=True)
+    over = {State.READY, State.FAILED}
+    if State.FAILED in states and all(state in over for state in states):
+        return DeploymentStatus(record.id, "failed", settled=True)
+    return DeploymentStatus(record.id, "working", settled=False)
+
+
+def _requeue_s(instances: Sequence[InstanceStatus], world: World, *, is_busy: bool) -> float:
+    if world.trouble:
+        return RETRY_S
+    if is_busy:
+        return 0.0
+    # A failed machine is still looked at: somebody may mend it from inside.
+    quick = {Stage.SETUP, Stage.SERVICES, Stage.ROTATION}
+    is_near = any(s.stage in quick and s.state in {State.SETUP, State.STARTING} for s in instances)
+    return SOON_S if is_near else NET_S

@@ -1,0 +1,82 @@
+"""What HAProxy should serve: frontends from the deployments, servers from the instances that are ready. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from orchestrator.model.action import Frontend, Server
+from orchestrator.model.names import DeploymentId, MachineId
+from orchestrator.model.record import DeploymentRecord, InstanceRecord, Wanted
+from orchestrator.model.spec import Endpoint, Role, Visibility
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def backend_name(deployment: DeploymentId, role: str, endpoint: Endpoint, ordinal: int) -> str:
+    """The frontend and backend of an endpoint; an instance endpoint has one for each ordinal."""
+    name = f"{deployment}.{role}.{endpoint.name}"
+    return f"{name}.{ordinal}" if endpoint.visibility is Visibility.INSTANCE else name
+
+
+def frontends(deployments: Iterable[DeploymentRecord]) -> tuple[Frontend, ...]:
+    """Every VIP port of every deployment that is wanted, in a stable order."""
+    found = [
+        frontend
+        for record in deployments
+        if record.wanted is Wanted.UP
+        for role in record.service.roles
+        for endpoint in role.endpoints
+        for frontend in _frontends(record, role, endpoint)
+    ]
+    return tuple(sorted(found, key=lambda frontend: frontend.name))
+
+
+def _frontends(record: DeploymentRecord, role: Role, endpoint: Endpoint) -> list[Frontend]:
+    if endpoint.visibility is Visibility.INTERNAL:
+        return []
+    first, last = endpoint.ports
+    ordinals = range(last - first + 1)
+    return [
+        Frontend(
+            backend_name(record.id, role.name, endpoint, ordinal),
+            record.vip,
+            first + ordinal,
+            endpoint.protocol,
+            endpoint.check_path,
+        )
+        for ordinal in ordinals
+    ]
+
+
+def servers(record: InstanceRecord, role: Role) -> tuple[Server, ...]:
+    """The servers that stand for this instance's current machine, one for each endpoint that the VIP offers."""
+    name = MachineId(record.id, record.generation).server
+    return tuple(
+        Server(
+            backend_name(record.id.deployment, role.name, endpoint, record.id.ordinal),
+            name,
+            record.dip,
+            endpoint.target,
+        )
+        for endpoint in role.endpoints
+        if _serves(endpoint, record.id.ordinal)
+    )
+
+
+def _serves(endpoint: Endpoint, ordinal: int) -> bool:
+    if endpoint.visibility is Visibility.INSTANCE:
+        return ordinal <= endpoint.ports[1] - endpoint.ports[0]
+    return endpoint.visibility is Visibility.INPUT
+
+
+def layout(wanted: Iterable[Frontend]) -> str:
+    """A short text that is the same for the same frontends: HAProxy carries it, so that it can be asked."""
+    return hashlib.sha256(repr(tuple(wanted)).encode()).hexdigest()[:16]
+
+
+def fingerprint(wanted: Iterable[Frontend], members: Iterable[Server]) -> str:
+    """Identifies a whole file of HAProxy's: frontends and the servers that it starts with."""
+    whole = (tuple(wanted), tuple(sorted(members, key=lambda s: (s.backend, s.name))))
+    return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]

@@ -1,0 +1,238 @@
+"""Every effect that vmrole can have, as a closed union of values: a plan can be printed, compared and cut anywhere.
+
+Each action is idempotent or refuses: applying it twice, or after a crash half-way through it, does no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from orchestrator.model.names import DeploymentId, InstanceId, MachineId
+from orchestrator.model.record import Event, InstanceRecord
+from orchestrator.model.spec import Protocol, Size
+from orchestrator.model.world import HostName, Lease
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePool:
+    """Make our storage pool on a host."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePool:
+    """Remove our storage pool from a host, with stray files of ours in it."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceImage:
+    """Upload an image from the repository to a host's pool."""
+
+    host: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateNetwork:
+    """Define and start a deployment's network on a host (start only, if it is defined)."""
+
+    host: str
+    deployment: DeploymentId
+    subnet: IPv4Network
+    leases: frozenset[Lease]
+    names: frozenset[HostName]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLeases:
+    """Give a running network these DHCP reservations and host names, without disturbing those that stay."""
+
+    host: str
+    network: str
+    leases: frozenset[Lease]
+    names: frozenset[HostName]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteNetwork:
+    """Stop and undefine a network."""
+
+    host: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOverlay:
+    """Make a machine's writable disk on its base."""
+
+    host: str
+    machine: MachineId
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSeed:
+    """Make a machine's answer file disc."""
+
+    host: str
+    machine: MachineId
+    record: InstanceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DefineDomain:
+    """Make a machine known to libvirt, with its console log."""
+
+    host: str
+    machine: MachineId
+    digest: str
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class StartDomain:
+    """Power a machine on."""
+
+    host: str
+    machine: MachineId
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyDomain:
+    """Power a machine off, at once."""
+
+    host: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeDomain:
+    """Let a paused machine run on."""
+
+    host: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class UndefineDomain:
+    """Make libvirt forget a machine that is off."""
+
+    host: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVolume:
+    """Delete a file of our pool."""
+
+    host: str
+    volume: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One instance's port behind a backend."""
+
+    backend: str
+    name: str
+    address: str
+    port: int
+    has_check: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """A VIP port and the backend behind it; the backend has the frontend's name."""
+
+    name: str
+    vip: str
+    port: int
+    protocol: Protocol
+    check_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureBalancer:
+    """Write HAProxy's file and make it run with these frontends: start it, reload it, or neither is needed."""
+
+    frontends: tuple[Frontend, ...]
+    servers: tuple[Server, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SaveServers:
+    """Write HAProxy's file anew, for its next start, without touching the running one."""
+
+    frontends: tuple[Frontend, ...]
+    servers: tuple[Server, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopBalancer:
+    """End HAProxy."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddVip:
+    """Give the balancer's interface a VIP."""
+
+    vip: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVip:
+    """Take a VIP from the balancer's interface."""
+
+    vip: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddServer:
+    """Put a server into rotation: add it in maintenance, then enable it."""
+
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveServer:
+    """Take a server out of rotation: drain, maintenance, delete."""
+
+    backend: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveInstance:
+    """Store an instance's record (compare-and-swap on its version) and say why, if there is something to say."""
+
+    record: InstanceRecord
+    event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetInstance:
+    """Remove an instance's record: nothing of it is left anywhere."""
+
+    id: InstanceId
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetDeployment:
+    """Remove a deployment's record: nothing of it is left anywhere."""
+
+    id: DeploymentId
+    event: Event
+
+
+Action = (
+    CreatePool | DeletePool | PlaceImage | CreateNetwork | ChangeLeases | DeleteNetwork
+    | CreateOverlay | CreateSeed | DefineDomain | StartDomain | DestroyDomain | ResumeDomain | UndefineDomain
+    | DeleteVolume | ConfigureBalancer | SaveServers | StopBalancer | AddVip | RemoveVip | AddServer | RemoveServer
+    | SaveInstance | ForgetInstance | ForgetDeployment
+)  # fmt: skip

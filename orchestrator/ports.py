@@ -1,0 +1,163 @@
+"""What the control loop needs of the world. Each docstring is the contract that every implementation is held to.
+
+Every method may raise the TransientErrors of ``errors``; what else is named. All of them have deadlines of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from ipaddress import IPv4Network
+    from pathlib import Path
+
+    from orchestrator.model.action import Frontend, Server
+    from orchestrator.model.names import DeploymentId, InstanceId, MachineId
+    from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent
+    from orchestrator.model.spec import Size
+    from orchestrator.model.world import BalancerSeen, GuestSeen, HostName, HostSeen, Lease
+
+Progress = Callable[[str], None]
+
+
+class Clock(Protocol):
+    """Time. ``now`` is in Unix seconds; ``wait`` ends after ``seconds`` or as soon as somebody calls ``wake``."""
+
+    def now(self) -> float: ...
+
+    def wait(self, seconds: float) -> None: ...
+
+    def wake(self) -> None: ...
+
+
+class Host(Protocol):
+    """One libvirt host. Every effect may be repeated: what is there already is taken as done."""
+
+    @property
+    def name(self) -> str: ...
+
+    def observe(self) -> HostSeen:
+        """Everything on the host that could concern us. Raises HostAway."""
+
+    def create_pool(self) -> None: ...
+
+    def delete_pool(self) -> None:
+        """Remove the pool, stray files of ours in it and its folder."""
+
+    def place_image(self, digest: str, source: Path, report: Progress) -> None:
+        """Upload a base; whatever lies there without its marker is replaced. Raises Refused when there is no room."""
+
+    def create_network(
+        self, deployment: DeploymentId, subnet: IPv4Network, leases: frozenset[Lease], names: frozenset[HostName]
+    ) -> None: ...
+
+    def change_leases(self, network: str, leases: frozenset[Lease], names: frozenset[HostName]) -> None: ...
+
+    def delete_network(self, network: str) -> None: ...
+
+    def create_overlay(self, machine: MachineId, digest: str, size_bytes: int) -> None:
+        """Replace the machine's overlay by a fresh one (``size_bytes`` 0: as large as the base). Raises Refused."""
+
+    def create_seed(self, machine: MachineId, disc: bytes) -> None: ...
+
+    def define_domain(self, machine: MachineId, digest: str, size: Size) -> None: ...
+
+    def start_domain(self, machine: MachineId) -> None: ...
+
+    def destroy_domain(self, domain: str) -> None: ...
+
+    def resume_domain(self, domain: str) -> None: ...
+
+    def undefine_domain(self, domain: str) -> None: ...
+
+    def delete_volume(self, volume: str) -> None: ...
+
+    def console(self, machine: MachineId) -> tuple[str, ...]:
+        """The last lines of the machine's serial console, made safe to print; () if there is none."""
+
+    def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
+        """One guest agent command and its answer's ``return``. Raises AgentSilent, AgentRefused."""
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """From now on call ``wake`` (from any thread) when a domain or an agent changes its state."""
+
+
+class Guests(Protocol):
+    """Guests, by their agents. What they answer is their own word: capped, checked, made safe to print."""
+
+    def look(self, host: Host, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None) -> GuestSeen:
+        """How far the guest is. A guest that still runs the boot ``known_boot`` is not asked for more than that."""
+
+
+class Balancer(Protocol):
+    """HAProxy and the addresses that it serves."""
+
+    def observe(self) -> BalancerSeen: ...
+
+    def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
+        """Make it run with these frontends. Raises Refused when it does not accept them; the old ones then go on."""
+
+    def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def add_vip(self, vip: str) -> None: ...
+
+    def remove_vip(self, vip: str) -> None: ...
+
+    def add_server(self, server: Server) -> None: ...
+
+    def remove_server(self, backend: str, name: str) -> None:
+        """Drain, maintenance, delete. Raises BalancerAway if connections still hold it after a few seconds."""
+
+    def listeners(self) -> frozenset[tuple[str, int]]:
+        """(address, port) of every TCP listener where the VIPs live that is not HAProxy's own; ``*`` is any address."""
+
+
+class Images(Protocol):
+    """The image repository."""
+
+    def resolve(self, reference: str) -> str:
+        """The digest that a name, ``name:version`` or ``name@sha256:…`` stands for now. Raises NotFound."""
+
+    def blob(self, digest: str) -> Path:
+        """The image's file. Raises NotFound."""
+
+
+class Seeds(Protocol):
+    """Makes answer file discs."""
+
+    def disc(self, label: str, files: dict[str, bytes]) -> bytes: ...
+
+
+class Store(Protocol):
+    """Intent, with compare-and-swap: a record is stored only over the version that it was read with."""
+
+    def intent(self) -> Intent: ...
+
+    def save_deployment(self, record: DeploymentRecord, event: Event | None = None) -> None:
+        """Raises StoreConflict when another version is there."""
+
+    def save_instance(self, record: InstanceRecord, event: Event | None = None) -> None:
+        """Raises StoreConflict when another version is there."""
+
+    def forget_instance(self, key: InstanceId, event: Event) -> None: ...
+
+    def forget_deployment(self, key: DeploymentId, event: Event) -> None: ...
+
+    def events(self, subject: str, after: int = 0) -> Iterable[tuple[int, Event]]:
+        """Events of ``subject`` and all below it, oldest first, each with its number, from after number ``after``."""
+
+    def note(self, event: Event) -> None: ...
+
+
+class LoopLease(Protocol):
+    """The right to run the loop. It ends with its holder's process, however that ends."""
+
+    def try_hold(self) -> AbstractContextManager[bool]:
+        """While the context lasts, and if it gives True, nobody else on this home runs the loop."""
+
+    def holder(self) -> str:
+        """Who holds it, in words; "" if nobody does."""

@@ -1,0 +1,93 @@
+"""The answer file for cloud-init's NoCloud source: three texts on a disc labelled ``cidata``.
+
+All three are JSON, which is YAML too: any reader of either takes them, and no quoting of ours can go wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.model.names import MachineId
+
+if TYPE_CHECKING:
+    from orchestrator.model.record import InstanceRecord
+    from orchestrator.model.spec import File, Setup
+
+LABEL = "cidata"
+SETTINGS_PATH = "/etc/vmrole/settings.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """The texts of a NoCloud disc, named as their files are."""
+
+    meta_data: str
+    user_data: str
+    network_config: str
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            "meta-data": self.meta_data.encode(),
+            "user-data": self.user_data.encode(),
+            "network-config": self.network_config.encode(),
+        }
+
+
+def seed(record: InstanceRecord) -> Seed:
+    """The answer file of an instance's current machine; a new generation is a new instance-id, so setup runs anew."""
+    return Seed(_meta_data(record), _user_data(record.machine.setup), _network_config(record.id.mac))
+
+
+def _meta_data(record: InstanceRecord) -> str:
+    machine, deployment = MachineId(record.id, record.generation), record.id.deployment
+    about = {
+        "service": deployment.service,
+        "slot": deployment.slot,
+        "role": record.id.role,
+        "instance": record.id.name,
+        "ordinal": record.id.ordinal,
+        "generation": record.generation,
+    }
+    return json.dumps({"instance-id": str(machine), "local-hostname": record.id.name, "vmrole": about}, indent=1)
+
+
+def _network_config(mac: str) -> str:
+    nic = {"match": {"macaddress": mac}, "set-name": "eth0", "dhcp4": True}
+    return json.dumps({"version": 2, "ethernets": {"nic0": nic}})
+
+
+def _user_data(setup: Setup) -> str:
+    config: dict[str, object] = {"write_files": [_file(file) for file in setup.files]}
+    if setup.settings:
+        settings = json.dumps(dict(setup.settings), indent=1)
+        config["write_files"] = [
+            *(_file(file) for file in setup.files),
+            _entry(SETTINGS_PATH, settings.encode(), "0600", "root:root"),
+        ]
+    if setup.ssh_authorized_keys:
+        config["ssh_authorized_keys"] = list(setup.ssh_authorized_keys)
+    if setup.run:
+        config["runcmd"] = [line if isinstance(line, str) else list(line) for line in setup.run]
+    return "#cloud-config\n" + json.dumps(merged(config, setup.user_data), indent=1) + "\n"
+
+
+def merged(ours: dict[str, object], user_data: str) -> dict[str, object]:
+    """Our cloud-config with the user's (a JSON object's text or ""): lists are joined, ours first; else theirs wins."""
+    result = dict(ours)
+    for key, value in (json.loads(user_data) if user_data else {}).items():
+        mine = result.get(key)
+        result[key] = [*mine, *value] if isinstance(mine, list) and isinstance(value, list) else value
+    return {key: value for key, value in result.items() if value != []}
+
+
+def _file(file: File) -> dict[str, str]:
+    return _entry(file.path, file.content.encode(), file.mode, file.owner)
+
+
+def _entry(path: str, content: bytes, mode: str, owner: str) -> dict[str, str]:
+    """A write_files entry. The content goes as base64: YAML has no way to say every byte."""
+    encoded = base64.b64encode(content).decode()
+    return {"path": path, "content": encoded, "encoding": "b64", "permissions": mode, "owner": owner}
