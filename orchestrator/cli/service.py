@@ -23,7 +23,6 @@ from orchestrator.errors import (
 from orchestrator.model.names import DeploymentId, is_name
 
 if TYPE_CHECKING:
-
     from orchestrator.cli.context import Context
     from orchestrator.cli.progress import Display
     from orchestrator.control.settle import Rest

@@ -99,7 +99,7 @@ class HaproxyBalancer:
 
     def stop(self) -> None:
         """End it, and remove its file. Nothing to do if it does not run."""
-        with contextlib.suppress(BalancerAway):
+        if self._is_up():
             for pid in _master_pids(_talk(self._master, "show proc")):
                 run([*self._prefix, "kill", "-TERM", str(pid)], check=False)
         deadline = time.monotonic() + RELOAD_S
@@ -161,10 +161,13 @@ class HaproxyBalancer:
         return parse_sessions(self._ask("show stat"), backend, name)
 
     def _is_up(self) -> bool:
+        """Whether it runs. Raises BalancerAway when something is there that does not answer."""
         try:
             _talk(self._master, "show proc")
-        except BalancerAway:
-            return False
+        except BalancerAway as away:
+            if _is_refused(away):
+                return False
+            raise
         return True
 
     def _ask(self, command: str) -> str:
@@ -229,6 +232,7 @@ def _talk(path: Path, command: str) -> str:
         try:
             link.connect(str(path))
             link.sendall(command.encode() + b"\n")
+            link.shutdown(socket.SHUT_WR)  # the master's socket answers for ever until it is told that this was all
             parts = list(iter(lambda: link.recv(65536), b""))
         except OSError as error:
             raise BalancerAway(f"HAProxy does not answer at {path}: {error}") from error

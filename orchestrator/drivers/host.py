@@ -57,6 +57,12 @@ class LibvirtHost:
     def watch(self, wake: Callable[[], None]) -> None:
         self._connection.watch(wake)
 
+    def versions(self) -> str:
+        """What runs there, in words: ``libvirt 9.0.0, QEMU 7.2.22``. Raises HostAway."""
+        connection = self._connection.get()
+        with self._connection.errors("asking for versions"):
+            return f"libvirt {_version(connection.getLibVersion())}, QEMU {_version(connection.getVersion())}"
+
     def observe(self) -> HostSeen:
         connection = self._connection.get()
         with self._connection.errors("listing domains and networks"):
@@ -167,6 +173,11 @@ class LibvirtHost:
             return dict(json.loads(answer))["return"]
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise AgentRefused(f"the guest agent of {domain} answered {command} with something else") from error
+
+
+def _version(number: int) -> str:
+    """Libvirt packs a version as major * 1000000 + minor * 1000 + release."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 def _domain_seen(domain: libvirt.virDomain) -> DomainSeen | None:

@@ -59,14 +59,14 @@ class Case:
         return rotation.servers(self.record, self.role) if is_ready else ()
 
     def is_serving(self, world: World) -> bool:
-        """Whether it is ready and every server of it is in rotation (a role without endpoints has none to wait for)."""
+        """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none)."""
         is_ready = self.is_wanted and self.power is Power.RUNNING and self.record.timeline.services is not None
         return is_ready and self.record.failure is None and all(_is_in(server, world) for server in self.servers)
 
 
 def _is_in(server: Server, world: World) -> bool:
     seen = world.balancer.servers.get((server.backend, server.name))
-    return seen is not None and seen.state is ServerState.READY
+    return seen is not None and seen.state is ServerState.READY and seen.up
 
 
 def renew(case: Case, *, is_chosen: bool, now: float) -> Case:

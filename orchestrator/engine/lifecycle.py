@@ -26,7 +26,7 @@ WAITS_FOR = {
     Stage.AGENT: "the guest agent",
     Stage.SETUP: "setup to finish",
     Stage.SERVICES: "its services",
-    Stage.ROTATION: "its place in rotation",
+    Stage.ROTATION: "HAProxy to see it up",
 }
 
 
@@ -86,7 +86,7 @@ def fail(
     now: float,
 ) -> InstanceRecord:
     """The record, with a failure if this machine cannot become ready any more, or has not within its time."""
-    if record.failure is not None or record.timeline.services is not None:
+    if record.failure is not None or record.timeline.rotation is not None:
         return record
     stage = stage_of(record.timeline)
     reason = _cause(record, power, guest)
@@ -126,8 +126,7 @@ def judge(
     now: float,
 ) -> InstanceStatus:
     """The instance's state, stage and reason, for people. ``trouble``: why our last action on it failed, or ""."""
-    stage = stage_of(record.timeline)
-    begun = since(record.timeline)
+    stage, begun = stage_of(record.timeline), since(record.timeline)
     if record.failure is not None:
         failure = record.failure
         return InstanceStatus(
@@ -140,6 +139,8 @@ def judge(
         )
     if stage is Stage.ROTATION and in_rotation:
         return _in_rotation(record, guest, begun)
+    if record.timeline.rotation is not None:
+        return InstanceStatus(record, State.UNHEALTHY, stage, begun, trouble or "HAProxy's check of it fails")
     reason = f"waiting for {_detail(stage, guest)}, {now - begun:.0f} s"
     if stage is Stage.AGENT and console:
         reason += f"; last console line: {console[-1]}"

@@ -1,0 +1,44 @@
+# Two commands: `make demo` shows the main job on this machine, `make test` passes the whole suite.
+SHELL := /bin/sh
+export VMROLE_CACHE := $(CURDIR)/.cache
+PYTEST := .venv/bin/pytest
+
+.PHONY: setup demo test check bench soak lock clean help
+
+help:
+	@echo "make demo   a lab, an image, two instances behind one address (needs root; a few minutes)"
+	@echo "make test   the whole test suite, real guests included"
+	@echo "make check  the fast part: ruff, mypy, import-linter, unit and golden tests"
+	@echo "make bench  measure, and print the table"
+	@echo "make soak   the long campaigns"
+	@echo "make clean  remove everything that these made on the machine"
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@scripts/demo
+
+check: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+	$(PYTEST) -q tests/unit tests/golden
+
+test: setup
+	$(PYTEST) tests
+
+bench: setup
+	.venv/bin/python -m tests.bench
+
+soak: setup
+	VMROLE_SOAK=1 $(PYTEST) -v tests/soak
+
+lock:
+	.venv/bin/python -m piptools compile -q --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras \
+	    --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
+	    -o requirements.txt pyproject.toml requirements.in
+
+clean:
+	@scripts/clean
