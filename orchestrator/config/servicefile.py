@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import yaml
@@ -51,11 +52,12 @@ def parse(text: str, source: str) -> Service:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        repeated = list(_repeated(root, ())) if root is not None else []
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 2024-99-99
         raise InvalidInput(source, (_syntax(error),), HINT) from error
     if not isinstance(root, yaml.MappingNode) or not isinstance(raw, dict):
         raise InvalidInput(source, (Problem("", "must be a mapping with `service` and `roles`", 1),), HINT)
-    problems = [*_repeated(root, ()), *_ports(raw, root)]
+    problems = [*repeated, *_ports(raw, root)]
     try:
         form = ServiceForm.model_validate(raw)
     except ValidationError as error:
@@ -79,7 +81,7 @@ def _ordered(problems: Sequence[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(set(problems), key=lambda problem: (problem.line, problem.path, problem.message)))
 
 
-def _syntax(error: yaml.YAMLError) -> Problem:
+def _syntax(error: Exception) -> Problem:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error)
     return Problem("", f"is not YAML: {what}", mark.line + 1 if mark is not None else 0)
@@ -147,11 +149,10 @@ def _ports(raw: dict[str, object], root: yaml.Node) -> Iterator[Problem]:
     taken: dict[int, str] = {}
     for path, role, endpoint in _endpoints(raw):
         ports = _range(endpoint.get("port"))
-        if endpoint.get("visibility") == "instance" and isinstance(role.get("instances", 1), int):
-            count = role.get("instances", 1)
-            if ports and len(ports) < int(str(count)):
-                message = f"has {len(ports)} ports for {count} instances"
-                yield _problem(root, (*path, "port"), message)
+        count = role.get("instances", 1)
+        if endpoint.get("visibility") == "instance" and isinstance(count, int) and 0 < len(ports) < count:
+            message = f"has {len(ports)} ports for {count} instances"
+            yield _problem(root, (*path, "port"), message)
         for port in ports:
             if port in taken:
                 yield _problem(root, (*path, "port"), f"port {port} is given twice: {taken[port]} has it already")
@@ -170,6 +171,6 @@ def _endpoints(raw: dict[str, object]) -> Iterator[tuple[Path_, dict[str, object
 
 def _range(port: object) -> range:
     first, _, last = str(port).partition("-")
-    if not first.isdigit() or (last and not last.isdigit()):
+    if not all(re.fullmatch("[0-9]{1,5}", text) for text in (first, last or first)):
         return range(0)
     return range(int(first), min(int(last or first), 65535) + 1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from orchestrator.control.apply import Effects, apply
+from orchestrator.control.workers import Workers
 from orchestrator.engine.plan import Plan, Step, plan
 from orchestrator.errors import VmroleError
 
@@ -42,7 +42,7 @@ class Loop:
         self._clock = clock
         self._trouble: dict[str, Trouble] = {}
         self._past: dict[str, Trouble] = {}
-        self._workers = ThreadPoolExecutor(PARALLEL, thread_name_prefix="track")
+        self._workers = Workers(PARALLEL, name="track")
         for host in effects.hosts.values():
             host.watch(clock.wake)
 
@@ -106,5 +106,5 @@ class Loop:
         return dict(self._trouble)
 
     def close(self) -> None:
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
         self._observer.close()

@@ -6,10 +6,11 @@ its thread is left to end by itself.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING
 
+from orchestrator.control.workers import Workers
 from orchestrator.engine.status import since
 from orchestrator.errors import NotFound, VmroleError
 from orchestrator.model.names import MachineId
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.model.record import InstanceRecord, Intent
     from orchestrator.ports import Balancer, Guests, Host
 
-HOST_S = 15.0
+HOST_S = 8.0
 GUEST_S = 20.0
 QUIET_S = 5.0  # a stage that lasts longer than this is worth a look at the console
 
@@ -34,7 +35,7 @@ class Observer:
         self._guests = guests
         self._balancer = balancer
         # libvirtd serves five calls of one connection at a time; more threads would only wait there.
-        self._pools = {name: ThreadPoolExecutor(4, thread_name_prefix=f"look-{name}") for name in hosts}
+        self._pools = {name: Workers(4, name=f"look-{name}") for name in hosts}
         self._pending: dict[str, Future[HostSeen]] = {}
 
     def look(self, intent: Intent, trouble: Mapping[str, str], now: float) -> World:
@@ -58,7 +59,7 @@ class Observer:
         try:
             return future.result(timeout=HOST_S)
         except FutureTimeout:
-            return HostSeen(name, problem=f"its libvirt daemon has not answered for {HOST_S:.0f} s")
+            return HostSeen(name, problem=f"the libvirt daemon of host {name} has not answered for {HOST_S:.0f} s")
         except VmroleError as error:
             return HostSeen(name, problem=error.message)
 
@@ -94,7 +95,7 @@ class Observer:
 
     def close(self) -> None:
         for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
 
 
 def _told(future: Future[GuestSeen]) -> GuestSeen:

@@ -51,17 +51,24 @@ class Case:
         return machine_spec(self.role, self.deployment.digests[self.role.name])
 
     @property
+    def is_ready(self) -> bool:
+        """Whether its machine runs and has become ready."""
+        is_running = self.is_wanted and self.power is Power.RUNNING
+        return is_running and self.record.timeline.services is not None and self.record.failure is None
+
+    @property
     def servers(self) -> tuple[Server, ...]:
-        """The servers that it should have in rotation now: none unless it is ready and its machine runs."""
-        if self.role is None or not self.is_wanted or self.power is not Power.RUNNING:
-            return ()
-        is_ready = self.record.timeline.services is not None and self.record.failure is None
-        return rotation.servers(self.record, self.role) if is_ready else ()
+        """The servers that it should have in rotation now: none unless it is ready."""
+        return rotation.servers(self.record, self.role) if self.role is not None and self.is_ready else ()
+
+    def can_serve(self, world: World) -> bool:
+        """Whether it is ready and HAProxy has nothing against it; endpoints that are only just added do not count."""
+        seen = (world.balancer.servers.get((server.backend, server.name)) for server in self.servers)
+        return self.is_ready and all(found is None or found.up for found in seen)
 
     def is_serving(self, world: World) -> bool:
         """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none)."""
-        is_ready = self.is_wanted and self.power is Power.RUNNING and self.record.timeline.services is not None
-        return is_ready and self.record.failure is None and all(_is_in(server, world) for server in self.servers)
+        return self.is_ready and all(_is_in(server, world) for server in self.servers)
 
 
 def _is_in(server: Server, world: World) -> bool:
@@ -109,9 +116,9 @@ def _told(old: InstanceRecord | None, new: InstanceRecord, now: float) -> Event 
 
 def act(case: Case, now: float) -> Case:
     """The case with the steps to take on its machine, and with the record that has to be stored before them."""
-    if not case.is_wanted:
+    if case.role is None or not case.is_wanted:
         return replace(case, actions=machine.take_away(case.record, case.seen, now))
-    record, actions = machine.bring_up(case.record, case.seen)
+    record, actions = machine.bring_up(case.record, case.seen, now + case.role.ready.timeout_s)
     return replace(case, record=record, actions=actions)
 
 
@@ -122,7 +129,7 @@ def guest_of(case: Case, world: World) -> GuestSeen:
 def trouble(case: Case, world: World) -> str:
     """What stands in the instance's way that no step of ours can mend, or that did not work just now; "" if nothing."""
     if case.seen.here.problem:
-        return f"host {case.record.host}: {case.seen.here.problem}"
+        return case.seen.here.problem
     if case.seen.foreign is not None:
         return f"host {case.record.host} has a domain {case.seen.foreign.name} that is not ours"
     network = case.seen.here.networks.get(case.deployment.id.network)

@@ -38,11 +38,11 @@ def deployed(
 
 
 def retried(intent: Intent, record: DeploymentRecord, now: float) -> tuple[InstanceRecord, ...]:
-    """The deployment's failed instances, each with another chance: what ``up`` is when it is said again."""
+    """The deployment's instances that are not ready, each with another chance: what ``up`` said again is."""
     return tuple(
         again(instance, timeout_s=role.ready.timeout_s, now=now)
         for instance in intent.members(record.id)
-        if instance.failure is not None and (role := record.service.role(instance.id.role)) is not None
+        if instance.timeline.rotation is None and (role := record.service.role(instance.id.role)) is not None
     )
 
 

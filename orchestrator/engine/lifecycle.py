@@ -42,7 +42,8 @@ def advance(
     if power is not Power.RUNNING:
         return record
     if record.timeline.started is None:
-        record = replace(record, timeline=replace(record.timeline, started=now))
+        line = replace(record.timeline, started=now)
+        record = replace(record, timeline=line, has_run=True, starts=record.starts + 1)
     if not guest.boot_id:
         return record
     if guest.boot_id != record.boot_id:

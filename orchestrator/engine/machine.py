@@ -53,7 +53,7 @@ class Sight:
 def sight(record: InstanceRecord, hosts: Iterable[HostSeen], owner: str) -> Sight:
     """Pick out of the world what belongs to one instance."""
     machine = MachineId(record.id, record.generation)
-    here = HostSeen(record.host, problem="it is not one of the site's hosts")
+    here = HostSeen(record.host, problem=f"host {record.host} is not one of the site's hosts")
     others: list[tuple[str, DomainSeen]] = []
     leftovers: list[tuple[str, str]] = []
     current = foreign = None
@@ -99,15 +99,17 @@ def _stale_volumes(record: InstanceRecord, host: HostSeen, machine: MachineId) -
 
 def is_lost(record: InstanceRecord, seen: Sight) -> bool:
     """Whether a machine that has run lost its overlay: it cannot be started again, only be made anew."""
-    has_run = record.timeline.started is not None
     machine = MachineId(record.id, record.generation)
     is_off = seen.current is None or seen.current.power is Power.OFF
     can_tell = not seen.here.problem and seen.here.has_pool
-    return has_run and is_off and can_tell and machine.overlay not in seen.here.volumes
+    return record.has_run and is_off and can_tell and machine.overlay not in seen.here.volumes
 
 
-def bring_up(record: InstanceRecord, seen: Sight) -> tuple[InstanceRecord, tuple[Action, ...]]:
-    """The steps towards a running machine of the record's generation, and the record to be stored before them."""
+def bring_up(record: InstanceRecord, seen: Sight, deadline: float) -> tuple[InstanceRecord, tuple[Action, ...]]:
+    """The steps towards a running machine of the record's generation, and the record to be stored before them.
+
+    ``deadline``: by when a machine that was ready, and went off, has to be ready again.
+    """
     if seen.here.problem or seen.foreign is not None or seen.is_foreign_network:
         return record, ()
     power = seen.current.power if seen.current is not None else None
@@ -117,19 +119,22 @@ def bring_up(record: InstanceRecord, seen: Sight) -> tuple[InstanceRecord, tuple
         return record, _clear_others(seen)
     if power is Power.UNSETTLED or record.failure is not None or record.starts >= MAX_STARTS:
         return record, ()
-    if record.timeline.started is not None and not seen.here.has_pool:
+    if record.has_run and not seen.here.has_pool:
         return record, ()  # its overlay is there, most likely: nothing is made until the pool can be looked into
     machine = _id(record)
     disks = _disks(record, seen) if power is None else ()
     define = DefineDomain(record.host, machine, record.machine.digest, record.machine.size)
     start = (*((define,) if power is None else ()), StartDomain(record.host, machine))
-    return replace(record, starts=record.starts + 1), (*disks, *_clear_others(seen), *start)
+    # A machine that went off starts its boot anew; how often it did is counted when it is seen to run.
+    line = replace(record.timeline, started=None, agent=None, setup=None, services=None, rotation=None)
+    due = record.deadline if record.timeline.services is None else deadline
+    return replace(record, timeline=line, deadline=due), (*disks, *_clear_others(seen), *start)
 
 
 def _disks(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
     """Overlay and seed, made before the old machine stops; an overlay that has been used is kept."""
     machine = _id(record)
-    is_used = record.timeline.started is not None and machine.overlay in seen.here.volumes
+    is_used = record.has_run and machine.overlay in seen.here.volumes
     size_bytes = record.machine.size.disk_gib * GIB
     overlay = CreateOverlay(record.host, machine, record.machine.digest, size_bytes)
     return (*(() if is_used else (overlay,)), CreateSeed(record.host, machine, record))

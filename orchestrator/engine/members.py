@@ -116,6 +116,7 @@ def renew(record: InstanceRecord, machine: MachineSpec, *, timeout_s: float, now
         deadline=now + timeout_s,
         boot=1,
         boot_id="",
+        has_run=False,
         starts=0,
         failure=None,
     )

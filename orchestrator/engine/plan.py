@@ -99,7 +99,7 @@ def _turns(record: DeploymentRecord, cases: Sequence[Case], world: World) -> fro
         for role in record.service.roles
         for key in members.next_to_renew(
             [
-                members.Member(case.record, case.desired, case.is_serving(world))
+                members.Member(case.record, case.desired, case.can_serve(world))
                 for case in cases
                 if case.record.id.role == role.name
             ],

@@ -4,12 +4,13 @@ The probe's text comes from the guest: it is read strictly, and whatever it does
 
 systemd: every enabled service that an active target wants runs, or ended well if it is a oneshot, or was kept from
 starting by its own condition, or waits for the socket, timer or path that starts it; nothing has failed; no job is
-queued. runit: every service in /etc/service runs, and its own check agrees.
+queued. runit: every service in /etc/service has run for a second, and its own check agrees.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from orchestrator.model.text import line, lines
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+_RUNIT_UP = re.compile(r"ok: run: .*\) [1-9][0-9]*s")
 MAX_NAMED = 10  # a guest may claim any number of services; so many are named
 
 # Run by the guest's shell, as it stands. It waits a little for the service manager to settle, then reports.
@@ -36,9 +38,18 @@ if [ -d /run/systemd/system ]; then
     -p RemainAfterExit,WantedBy,RequiredBy,TriggeredBy,ConditionTimestampMonotonic '*.service'
 elif command -v sv >/dev/null 2>&1 && [ -d /etc/service ]; then
   echo manager runit
-  for dir in /etc/service/*; do
-    [ -e "$dir/down" ] || echo sv "${dir##*/}" "$(sv -w 3 check "$dir" 2>&1 | tail -n 1)"
+  report() {
+    for dir in /etc/service/*; do
+      [ -e "$dir/down" ] || echo sv "${dir##*/}" "$(sv -w 1 check "$dir" 2>&1 | tail -n 1)"
+    done
+  }
+  for try in 1 2 3; do
+    all=$(report)
+    # A service that ends again and again is up for less than a second at a time.
+    echo "$all" | grep -qv 'ok: run:.* [1-9][0-9]*s' || break
+    sleep 0.5
   done
+  echo "$all"
 else
   echo manager none
 fi
@@ -142,18 +153,25 @@ def _why_down(unit: Mapping[str, str], targets: set[str]) -> str:
 
 
 def _runit(rows: list[str], named: tuple[str, ...] | None) -> Report:
-    services = {row.split()[1]: line(row.split(" ", 2)[-1]) for row in rows if row.startswith("sv ")}
+    services = {
+        row.split()[1]: line(row.split(" ", 2)[-1]) for row in rows if row.startswith("sv ") and row[3:].split()
+    }
     counted = services if named is None else {name: services.get(name, "not there") for name in named}
-    waiting = [f"{line(name)} ({said})" for name, said in sorted(counted.items()) if not said.startswith("ok: run:")]
+    waiting = [f"{line(name)} ({said})" for name, said in sorted(counted.items()) if not _RUNIT_UP.match(said)]
     return Report(settled=True, waiting=tuple(waiting[:MAX_NAMED]))
 
 
 def setup_result(text: str) -> tuple[str, ...] | None:
-    """The errors in cloud-init's result.json; () for a good end, None if the text is not a result."""
+    """The errors in cloud-init's result.json; () for a good end, None if the text is not a result.
+
+    A setup that did not read our disc has not set the machine up, however content it is with itself.
+    """
     try:
-        found = json.loads(text)["v1"]["errors"]
+        found = json.loads(text)["v1"]
+        errors, source = list(found["errors"]), str(found["datasource"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    if not isinstance(found, list):
-        return None
-    return tuple(" / ".join(lines(str(error))) or "an error without words" for error in found[:MAX_NAMED])
+    told = tuple(" / ".join(lines(str(error))) or "an error without words" for error in errors[:MAX_NAMED])
+    if not told and "NoCloud" not in source:
+        return (f"the guest did not find its answer file (its data source is {line(source)})",)
+    return told

@@ -77,8 +77,8 @@ class InstanceRecord:
     """An instance as wanted, and its current machine's progress.
 
     ``boot_id``: the guest kernel's own, of the boot whose readiness ``timeline`` tells; "" until the agent told it.
-    ``starts``: how often the machine was started without becoming ready since. ``deadline``: Unix seconds by which
-    it has to be ready.
+    ``has_run``: its overlay has been used, and is kept as long as the machine. ``starts``: how often it was seen to
+    start without becoming ready since. ``deadline``: Unix seconds by which it has to be ready.
     """
 
     id: InstanceId
@@ -90,6 +90,7 @@ class InstanceRecord:
     deadline: float
     boot: int = 1
     boot_id: str = ""
+    has_run: bool = False
     starts: int = 0
     failure: Failure | None = None
     wanted: Wanted = Wanted.UP

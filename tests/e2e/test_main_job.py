@@ -1,0 +1,106 @@
+"""The main job on real guests: a service file goes in, instances answer behind one address, and nothing is left."""
+
+import json
+
+import pytest
+
+from tests.e2e.conftest import fetch, service, write
+
+pytestmark = pytest.mark.vm
+
+
+def test_a_service_from_file_to_rotation_and_away(lab, tmp_path):
+    file = write(tmp_path / "hello.yaml", service("hello", instances=2))
+
+    first = lab.ok("up", file)
+
+    status = lab.status("hello")
+    vip = status["vip"]
+    assert f"http://{vip}/" in first.out
+    assert status["state"] == "ready"
+    assert [i["name"] for i in status["instances"]] == ["web-0", "web-1"]
+    for instance in status["instances"]:
+        assert (instance["state"], instance["stage"], instance["in_rotation"]) == ("ready", "rotation", True)
+        marks = list(instance["timeline"].values())
+        assert None not in marks
+        assert marks == sorted(marks)
+    pages = {fetch(f"http://{vip}/").strip() for _ in range(6)}
+    assert {page.split()[0] for page in pages} == {"web-0", "web-1"}
+    assert all("generation 1" in page for page in pages)
+
+    check_second_up_changes_nothing(lab, file)
+    check_commands_in_guests(lab)
+    check_the_outside(lab, status)
+
+    assert lab.ok("down", "hello", "--yes").out == "hello is deleted\n"
+    assert lab.remains() == []
+    assert "deleted" in lab.ok("events", "hello").out
+
+
+def check_second_up_changes_nothing(lab, file):
+    before = lab.domains(), lab.volumes()
+    again = lab.ok("up", file)
+    assert "nothing to change" in again.out
+    assert (lab.domains(), lab.volumes()) == before
+    assert "nothing to change" in lab.ok("plan", file).out
+
+
+def check_commands_in_guests(lab):
+    done = lab.run("exec", "hello/web-0", "--", "sh", "-c", "hostname; echo to-stderr >&2; exit 7")
+    assert (done.code, done.out, done.err) == (7, "web-0\n", "to-stderr\n")
+    # Instances of a deployment find each other by name.
+    other = lab.instance("hello", "web-1")["dip"]
+    assert other in lab.ok("exec", "hello/web-0", "--", "nslookup", "web-1").out
+    assert "generation 1" in lab.ok("exec", "hello/web-0", "--", "wget", "-qO-", "http://web-1/").out
+
+
+def check_the_outside(lab, status):
+    def from_outside(address):
+        return lab.inside("curl", "--silent", "--fail", "--max-time", "3", f"http://{address}/", host="outside")
+
+    assert from_outside(status["vip"]).code == 0
+    for instance in status["instances"]:
+        assert from_outside(instance["dip"]).code != 0
+        # The DIP does answer where it should: on its own host.
+        assert lab.inside("curl", "--silent", "--fail", f"http://{instance['dip']}/", host="edge").code == 0
+
+
+def test_the_file_changes_and_the_deployment_follows(lab, tmp_path):
+    path = tmp_path / "app.yaml"
+    lab.ok("up", write(path, service("app")))
+    assert [i["generation"] for i in lab.status("app")["instances"]] == [1]
+
+    changed = service("app", instances=2, size={"vcpus": 1, "memory": "144MiB"})
+    changed["roles"]["web"]["endpoints"]["direct"] = {"port": "9000-9001", "target": 80, "visibility": "instance"}
+    forecast = json.loads(lab.ok("plan", write(path, changed), "--json").out)
+    assert [(i["name"], i["does"]) for i in forecast["instances"]] == [("web-0", "reimage later"), ("web-1", "create")]
+    lab.ok("up", str(path))
+
+    status = lab.status("app")
+    assert [i["generation"] for i in status["instances"]] == [2, 1]
+    assert fetch(f"http://{status['vip']}:9000/").startswith("web-0")
+    assert fetch(f"http://{status['vip']}:9001/").startswith("web-1")
+
+    lab.ok("up", write(path, service("app")))
+    assert [i["name"] for i in lab.status("app")["instances"]] == ["web-0"]
+    assert len(lab.domains()) == 1
+    assert [v for v in lab.volumes() if "web-1" in v or ".g1." in v] == []
+
+
+def test_setup_is_done_from_the_file(lab, tmp_path):
+    setup = {
+        "files": [{"path": "/etc/motd", "content": "zwölf: 'quoted' \"twice\" $HOME `id`\n", "mode": "0640"}],
+        "run": ["echo ran > /root/ran", ["sh", "-c", "echo $0 > /root/argv", "a b"]],
+        "ssh_authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample me@example"],
+        "settings": {"COLOUR": "blue; rm -rf /"},
+    }
+    lab.ok("up", write(tmp_path / "set.yaml", service("set", setup=setup)))
+
+    def read(path):
+        return lab.ok("exec", "set/web-0", "--", "cat", path).out
+
+    assert read("/etc/motd") == setup["files"][0]["content"]
+    assert lab.ok("exec", "set/web-0", "--", "stat", "-c", "%a %U:%G", "/etc/motd").out == "640 root:root\n"
+    assert (read("/root/ran"), read("/root/argv")) == ("ran\n", "a b\n")
+    assert "me@example" in read("/root/.ssh/authorized_keys")
+    assert json.loads(read("/etc/vmrole/settings.json")) == {"COLOUR": "blue; rm -rf /"}

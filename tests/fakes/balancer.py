@@ -1,0 +1,91 @@
+"""HAProxy in memory: frontends, servers, addresses, and the file for its next start."""
+
+from collections.abc import Sequence
+
+from orchestrator.engine.rotation import fingerprint, layout
+from orchestrator.errors import BalancerAway, Refused
+from orchestrator.model.action import Frontend, Server
+from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
+
+from .faults import Faults
+
+Key = tuple[str, str]
+
+
+class FakeBalancer:
+    """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would."""
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self._faults = faults or Faults()
+        self.is_away = False
+        self.is_running = False
+        self.vips: set[str] = set()
+        self.frontends: tuple[Frontend, ...] = ()
+        self.servers: dict[Key, Server] = {}
+        self._file: tuple[tuple[Frontend, ...], tuple[Server, ...]] | None = None
+
+    def kill(self) -> None:
+        self.is_running, self.frontends, self.servers = False, (), {}
+
+    def observe(self) -> BalancerSeen:
+        if self.is_away:
+            raise BalancerAway("HAProxy does not answer")
+        saved = fingerprint(*self._file) if self._file else ""
+        if not self.is_running:
+            return BalancerSeen(saved=saved, vips=frozenset(self.vips))
+        servers = {k: ServerSeen(s.address, s.port, ServerState.READY, True) for k, s in self.servers.items()}
+        return BalancerSeen(True, layout(self.frontends), saved, servers, frozenset(self.vips))
+
+    def _effect(self, name: str, subject: str = "") -> None:
+        if self.is_away:
+            raise BalancerAway("HAProxy does not answer")
+        self._faults.effect(name, subject)
+
+    def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
+        self._effect("configure")
+        fronts = {front.name for front in frontends}
+        if any(server.backend not in fronts for server in servers):
+            raise Refused("a server without a backend")
+        if any(front.vip not in self.vips for front in frontends):
+            raise Refused("cannot bind")
+        ports = [(front.vip, front.port) for front in frontends]
+        if len(set(ports)) != len(ports):
+            raise Refused("a port twice")
+        self._file = (tuple(frontends), tuple(servers))
+        self._effect("start")
+        self.is_running, self.frontends = True, tuple(frontends)
+        self.servers = {(server.backend, server.name): server for server in servers}
+
+    def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
+        self._effect("save")
+        self._file = (tuple(frontends), tuple(servers))
+
+    def stop(self) -> None:
+        self._effect("stop")
+        self.kill()
+        self._file = None
+
+    def add_vip(self, vip: str) -> None:
+        self._effect("add_vip", vip)
+        self.vips.add(vip)
+
+    def remove_vip(self, vip: str) -> None:
+        self._effect("remove_vip", vip)
+        self.vips.discard(vip)
+
+    def add_server(self, server: Server) -> None:
+        self._effect("add_server", server.name)
+        if not self.is_running:
+            raise BalancerAway("HAProxy does not run")
+        if server.backend not in {front.name for front in self.frontends}:
+            raise Refused(f"no backend {server.backend}")
+        self.servers.setdefault((server.backend, server.name), server)
+
+    def remove_server(self, backend: str, name: str) -> None:
+        self._effect("remove_server", name)
+        if not self.is_running:
+            raise BalancerAway("HAProxy does not run")
+        self.servers.pop((backend, name), None)
+
+    def listeners(self) -> frozenset[tuple[str, int]]:
+        return frozenset()

@@ -1,0 +1,51 @@
+"""Fakes of a few lines: images, seeds and the loop's lease."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.errors import NotFound
+
+
+def digest_of(name: str) -> str:
+    return "sha256:" + hashlib.sha256(name.encode()).hexdigest()
+
+
+class FakeImages:
+    """Every image of these names is there; its bytes are nobody's business."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = set(names)
+
+    def resolve(self, reference: str) -> str:
+        if reference not in self._names:
+            raise NotFound(f"there is no image {reference}")
+        return digest_of(reference)
+
+    def blob(self, digest: str) -> Path:
+        if digest not in {digest_of(name) for name in self._names}:
+            raise NotFound(f"the image {digest} is not in the repository")
+        return Path("/nowhere") / digest
+
+
+class FakeSeeds:
+    """A disc that can be read back with json."""
+
+    def disc(self, label: str, files: dict[str, bytes]) -> bytes:
+        return json.dumps({"label": label, "files": {n: c.decode() for n, c in files.items()}}).encode()
+
+
+class FakeLease:
+    """``other`` not "": somebody else has it."""
+
+    def __init__(self, other: str = "") -> None:
+        self.other = other
+
+    @contextlib.contextmanager
+    def try_hold(self) -> Iterator[bool]:
+        yield not self.other
+
+    def holder(self) -> str:
+        return self.other

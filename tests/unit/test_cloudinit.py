@@ -1,0 +1,75 @@
+"""The answer file: what the user asked for and nothing else, whatever characters are in it."""
+
+import base64
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.model.spec import File, MachineSpec, Setup, Size
+from orchestrator.render.cloudinit import SETTINGS_PATH, merged, seed
+from tests.fakes.build import DIGEST, record
+
+
+def config(setup: Setup) -> dict:
+    text = seed(record(machine=MachineSpec(DIGEST, Size(), setup))).user_data
+    assert text.startswith("#cloud-config\n")
+    found = yaml.safe_load(text)
+    assert found == json.loads(text.split("\n", 1)[1])
+    return found
+
+
+def test_a_new_generation_is_a_new_instance_to_cloud_init():
+    one, two = (json.loads(seed(record(generation=n)).meta_data)["instance-id"] for n in (1, 2))
+    assert one != two
+
+
+def test_the_guest_is_named_and_its_one_card_is_found_by_its_address():
+    made = seed(record())
+    assert json.loads(made.meta_data)["local-hostname"] == "web-0"
+    (nic,) = json.loads(made.network_config)["ethernets"].values()
+    assert (nic["match"]["macaddress"], nic["dhcp4"]) == (record().id.mac, True)
+
+
+def test_an_empty_setup_asks_for_nothing():
+    assert config(Setup()) == {}
+
+
+def test_the_three_files_of_a_nocloud_disc():
+    assert set(seed(record()).files()) == {"meta-data", "user-data", "network-config"}
+
+
+@given(st.text(), st.text(max_size=20))
+def test_a_files_content_arrives_byte_for_byte(content, line):
+    found = config(Setup(files=(File("/etc/x", content),), run=(line, (line, line))))
+    (entry,) = found["write_files"]
+    assert base64.b64decode(entry["content"]).decode() == content
+    assert found["runcmd"] == [line, [line, line]]
+
+
+def test_settings_are_a_file_that_only_root_reads():
+    (entry,) = config(Setup(settings=(("KEY", "s3cret: {}"),)))["write_files"]
+    assert (entry["path"], entry["permissions"], entry["owner"]) == (SETTINGS_PATH, "0600", "root:root")
+    assert json.loads(base64.b64decode(entry["content"])) == {"KEY": "s3cret: {}"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "both"),
+    [
+        ({"a": [1]}, {"a": [2]}, {"a": [1, 2]}),
+        ({"a": [1]}, {"a": "x"}, {"a": "x"}),
+        ({"a": [1]}, {"b": 2}, {"a": [1], "b": 2}),
+        ({"a": []}, {}, {}),
+        ({}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+    ],
+)
+def test_the_users_own_cloud_config_is_merged(ours, theirs, both):
+    assert merged(ours, json.dumps(theirs)) == both
+
+
+def test_nothing_of_ours_is_changed_by_a_merge():
+    ours = {"a": [1]}
+    merged(ours, '{"a": [2]}')
+    assert ours == {"a": [1]}

@@ -1,0 +1,191 @@
+"""What a guest's service manager printed, judged: recorded outputs, and what a hostile guest may print."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.engine.readiness import MAX_NAMED, judge_services, setup_result
+from orchestrator.model.text import LINE_LENGTH
+
+
+def unit(name: str, **changes: str) -> str:
+    fields = {
+        "Id": f"{name}.service", "Type": "simple", "ActiveState": "active", "SubState": "running",
+        "UnitFileState": "enabled", "ConditionResult": "yes", "Result": "success", "RemainAfterExit": "no",
+        "WantedBy": "multi-user.target", "RequiredBy": "", "TriggeredBy": "", "ConditionTimestampMonotonic": "1234",
+    }  # fmt: skip
+    return "\n".join(f"{key}={value}" for key, value in {**fields, **changes}.items()) + "\n\n"
+
+
+def systemd(*units: str, state: str = "running", extra: str = "") -> str:
+    targets = "target basic.target\ntarget multi-user.target\n"
+    return f"manager systemd\nstate {state}\n{targets}{extra}{''.join(units)}"
+
+
+DEAD = {"ActiveState": "inactive", "SubState": "dead"}
+WELL = systemd(unit("ssh"), unit("nginx"))
+
+
+def test_all_is_up():
+    report = judge_services(WELL, None)
+    assert (report.settled, report.waiting, report.failed) == (True, (), ())
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        {**DEAD, "UnitFileState": "disabled"}, {**DEAD, "UnitFileState": "static"}, {**DEAD, "WantedBy": "x.target"},
+        {**DEAD, "WantedBy": ""}, {**DEAD, "TriggeredBy": "x.socket"}, {**DEAD, "ConditionResult": "no"},
+        {**DEAD, "Type": "oneshot"}, {"ActiveState": "reloading"},
+    ],
+)  # fmt: skip
+def test_a_service_that_need_not_run(idle):
+    assert judge_services(systemd(unit("idle", **idle)), None).waiting == ()
+
+
+@pytest.mark.parametrize(
+    ("down", "why"),
+    [
+        (DEAD, "x.service (inactive, dead)"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, "x.service (activating, auto-restart)"),
+        ({**DEAD, "ConditionTimestampMonotonic": "0"}, "x.service (never started)"),
+        ({**DEAD, "Type": "oneshot", "ConditionTimestampMonotonic": "0"}, "x.service (never started)"),
+        ({**DEAD, "Type": "oneshot", "Result": "exit-code"}, "x.service (inactive, dead)"),
+        ({**DEAD, "WantedBy": "", "RequiredBy": "multi-user.target"}, "x.service (inactive, dead)"),
+    ],
+)
+def test_a_service_that_should_run_and_does_not(down, why):
+    report = judge_services(systemd(unit("ssh"), unit("x", **down)), None)
+    assert (report.settled, report.waiting) == (True, (why,))
+
+
+def test_a_failed_unit_is_told_with_its_last_words():
+    text = systemd(
+        unit("nginx", ActiveState="failed", SubState="failed", Result="exit-code"),
+        state="degraded",
+        extra="failed nginx.service exit-code\nlog nginx.service bind() to :80 failed\nlog nginx.service giving up\n",
+    )
+    report = judge_services(text, None)
+    assert report.settled
+    assert report.waiting == ()
+    assert report.failed == ("nginx.service (exit-code): bind() to :80 failed / giving up",)
+
+
+@pytest.mark.parametrize("state", ["starting", "initializing", "maintenance", "stopping", "", "offline"])
+def test_an_unsettled_manager_is_waited_for(state):
+    report = judge_services(systemd(unit("ssh"), state=state), None)
+    assert not report.settled
+    assert report.waiting
+
+
+def test_a_queued_job_is_waited_for():
+    report = judge_services(systemd(unit("ssh"), extra="job nginx.service\n"), None)
+    assert (report.settled, report.waiting) == (False, ("nginx.service is queued",))
+
+
+def test_only_named_services_count_when_some_are_named():
+    text = systemd(unit("ssh", **DEAD), unit("nginx"), unit("app", **DEAD), extra="failed db.service timeout\n")
+    assert judge_services(text, ("nginx",)).waiting == ()
+    report = judge_services(text, ("nginx", "app.service", "db", "none"))
+    assert report.waiting == ("app.service (inactive)", "none.service (not loaded)")
+    assert report.failed == ("db.service (timeout)",)
+
+
+RUNIT = "manager runit\nsv httpd ok: run: /etc/service/httpd: (pid 12) 3s\nsv sshd {}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "waiting"),
+    [
+        ("ok: run: /etc/service/sshd: (pid 9) 3s", ()),
+        ("timeout: run: /etc/service/sshd: (pid 9) 3s", ("sshd (timeout: run: /etc/service/sshd: (pid 9) 3s)",)),
+        ("fail: sshd: runsv not running", ("sshd (fail: sshd: runsv not running)",)),
+        ("ok: down: /etc/service/sshd: 1s", ("sshd (ok: down: /etc/service/sshd: 1s)",)),
+        ("", ("sshd ()",)),
+    ],
+)
+def test_runit(said, waiting):
+    report = judge_services(RUNIT.format(said), None)
+    assert report.waiting == waiting
+
+
+def test_runit_with_named_services():
+    text = RUNIT.format("fail: x")
+    assert judge_services(text, ("httpd",)).waiting == ()
+    assert judge_services(text, ("db",)).waiting == ("db (not there)",)
+
+
+@pytest.mark.parametrize("text", ["", "manager none\n", "manager upstart\n", "\0\0", "state running\n"])
+def test_no_manager_is_never_ready(text):
+    report = judge_services(text, None)
+    assert not report.settled
+    assert report.waiting
+
+
+@pytest.mark.parametrize("manager", ["systemd", "runit"])
+@pytest.mark.parametrize(
+    "row",
+    ["sv ", "sv", "job ", "target ", "failed ", "failed", "log ", "state ", "=", "Id=", "Id", "sv \x0b", "log  ", "job \x1b[2J"],
+)  # fmt: skip
+def test_rows_that_say_too_little_do_no_harm(manager, row):
+    report = judge_services(f"manager {manager}\n{row}\n", None)
+    assert report.failed == () or manager == "systemd"
+
+
+WORDS = ["manager systemd", "manager runit", "state ", "running", "failed ", "log ", "job ", "sv ", "ok: run:", "Id=",
+         "ActiveState=", "\n", " ", "\x1b[31m", "\u2028", "x"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=5)).map("".join), st.none() | st.just(("x",)))
+def test_whatever_a_guest_prints_is_read_without_a_crash_and_safe_to_print(text, named):
+    report = judge_services(text, named)
+    for said in (*report.waiting, *report.failed):
+        assert not [c for c in said if ord(c) < 32 or 127 <= ord(c) < 160]
+
+
+def test_a_guest_that_claims_a_hundred_thousand_services_is_read_at_once_and_in_short():
+    rows = "".join(f"failed evil{n}.service {'x' * 50}\nlog evil{n}.service \x1b[31m{n}\n" for n in range(100_000))
+    begun = time.monotonic()
+    report = judge_services("manager systemd\nstate degraded\n" + rows, None)
+    assert time.monotonic() - begun < 5
+    assert len(report.failed) == MAX_NAMED
+    assert all(len(text) <= LINE_LENGTH for text in report.failed)
+
+
+def result(*errors: object, source: str = "DataSourceNoCloud [seed=/dev/sr0][dsmode=net]") -> str:
+    return json.dumps({"v1": {"datasource": source, "errors": list(errors)}})
+
+
+@pytest.mark.parametrize(
+    ("text", "errors"),
+    [
+        (result(), ()),
+        (result("one\ntwo", {"a": 1}), ("one / two", "{'a': 1}")),
+        (result(""), ("an error without words",)),
+        (result("\x1b[31mred"), ("red",)),
+    ],
+)
+def test_setup_has_ended(text, errors):
+    assert setup_result(text) == errors
+
+
+def test_a_setup_without_our_disc_is_no_good_end():
+    found = setup_result(result(source="DataSourceNone"))
+    assert found
+    assert "answer file" in found[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", "5", '{"v1": null}', '{"v1": []}', '{"v1": {"errors": null}}', "[" * 100_000, "\0"]
+)
+def test_no_result_yet(text):
+    assert setup_result(text) is None
+
+
+def test_a_hundred_thousand_errors_are_named_in_short():
+    found = setup_result(result(*["x"] * 100_000))
+    assert found is not None
+    assert len(found) == MAX_NAMED
