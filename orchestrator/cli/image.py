@@ -38,6 +38,7 @@ def build(context: Context, name: str) -> None:
     Example:
       vmrole image build tiny
     """
+    from orchestrator.cli.progress import never_silent
     from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.recipes import build as build_image
     from orchestrator.wiring import repository
@@ -49,7 +50,8 @@ def build(context: Context, name: str) -> None:
         click.echo(f"[{clock.now() - begun:6.1f} s] {name}: {text}", err=True)
 
     store = repository(context.home, clock)
-    built, is_new = build_image(name, repository=store, cache=context.cache_dir, clock=clock, report=report)
+    with never_silent(report) as heard:
+        built, is_new = build_image(name, repository=store, cache=context.cache_dir, clock=clock, report=heard)
     news = "built" if is_new else "there already"
     click.echo(f"{built.name}:{built.version} {news}: {built.size_bytes // MIB} MiB, {built.digest}")
 

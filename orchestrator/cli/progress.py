@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 import click
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from orchestrator.engine.status import InstanceStatus
-    from orchestrator.ports import Clock
+    from orchestrator.ports import Clock, Progress
 
-SILENCE_S = 8.0
+SILENCE_S = 4.5
 
 
 class Display(Protocol):
@@ -49,6 +50,30 @@ def display() -> Iterator[Display]:
     console = Console(stderr=True)
     with Live(get_renderable=live.render, console=console, refresh_per_second=4, transient=True):
         yield live
+
+
+@contextlib.contextmanager
+def never_silent(report: Progress) -> Iterator[Progress]:
+    """A ``report`` that repeats what it was told last when nothing new comes for a while."""
+    last, told, over = ["working"], threading.Event(), threading.Event()
+
+    def heard(text: str) -> None:
+        last[0] = text
+        told.set()
+        report(text)
+
+    def remind() -> None:
+        while not over.is_set():
+            if not told.wait(SILENCE_S) and not over.is_set():
+                report(f"still {last[0]}")
+            told.clear()
+
+    threading.Thread(target=remind, daemon=True).start()
+    try:
+        yield heard
+    finally:
+        over.set()
+        told.set()
 
 
 class Lines:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 LINE_LENGTH = 300
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
+# ECMA-48: control sequences (ESC [ … letter), and all shorter ones (ESC, intermediates, one final character).
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]*[0-~])")
 # Control characters, and those that reorder what is printed after them (Unicode's bidirectional controls).
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 

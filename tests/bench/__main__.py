@@ -1,0 +1,114 @@
+"""Measures what vmrole itself costs, apart from the guest's own boot, and prints one table. `make bench`.
+
+Every figure is a median of real runs in one lab, in one go; versions and accelerator stand beside them.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from tests.e2e.conftest import CACHE, VMROLE, Lab, service, write
+
+ROUNDS = 8
+NOOPS = 9
+
+
+def main():
+    home = CACHE / "test-homes" / f"bench-{os.getpid()}"
+    home.mkdir(parents=True)
+    lab = Lab(home)
+    try:
+        lab.ok("lab", "up")
+        lab.ok("image", "build", "tiny", timeout=600)
+        print_table(lab, [*one_by_one(lab, home), *two_at_once(lab, home), *no_op(lab, home), help_time()])
+    finally:
+        lab.ok("lab", "down")
+        shutil.rmtree(home)
+
+
+def one_by_one(lab, home):
+    """One instance at a time, on a host that has the image already."""
+    lab.ok("up", write(home / "hold.yaml", service("hold")))
+    runs = [once(lab, home, f"run{number}") for number in range(ROUNDS)]
+    controller, agent, rotation = zip(*runs, strict=True)
+    return [
+        ("controller: requested -> QEMU running", controller, "0.8"),
+        ("guest's own boot: QEMU running -> agent", agent, ""),
+        ("rotation: services up -> first 200 at the VIP", rotation, "0.5"),
+    ]
+
+
+def once(lab, home, name):
+    # The VIP is known beforehand: the lowest free one.
+    vip = json.loads(lab.ok("plan", write(home / "run.yaml", service(name)), "--json").out)["vip"]
+    answered = []
+    watcher = threading.Thread(target=watch, args=(f"http://{vip}/", answered), daemon=True)
+    watcher.start()
+    lab.ok("up", str(home / "run.yaml"))
+    watcher.join(timeout=10)
+    line = lab.instance(name, "web-0")["timeline"]
+    lab.ok("down", name, "--yes")
+    first = answered[0]
+    return line["started"] - line["requested"], line["agent"] - line["started"], max(0.0, first - line["services"])
+
+
+def watch(url, answered):
+    """Ask until the first 200, and note when that was."""
+    deadline = time.time() + 120
+    while time.time() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                answered.append(time.time())
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.01)
+
+
+def two_at_once(lab, home):
+    """The same for two instances of one `up`: what they take from each other."""
+    taken = []
+    for number in range(3):
+        lab.ok("up", write(home / "two.yaml", service(f"two{number}", instances=2)))
+        taken += [i["timeline"] for i in lab.status(f"two{number}")["instances"]]
+        lab.ok("down", f"two{number}", "--yes")
+    return [("controller, two at once", [line["started"] - line["requested"] for line in taken], "0.8")]
+
+
+def no_op(lab, home):
+    lab.ok("up", write(home / "noop.yaml", service("noop", instances=2)))
+    return [
+        ("`up` that changes nothing", [timed(lab.env, "up", str(home / "noop.yaml")) for _ in range(NOOPS)], "0.5"),
+        ("`status --json`", [timed(lab.env, "status", "noop", "--json") for _ in range(NOOPS)], ""),
+    ]
+
+
+def help_time():
+    return "`vmrole --help`", [timed(os.environ, "--help") for _ in range(NOOPS)], "0.3"
+
+
+def timed(env, *args):
+    begun = time.perf_counter()
+    subprocess.run([str(VMROLE), *args], env=env, check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def print_table(lab, rows):
+    nodes = json.loads(lab.ok("lab", "ls", "--json").out)
+    accelerator = next(node["accelerator"] for node in nodes if node.get("accelerator"))
+    versions = lab.inside("sh", "-c", "qemu-system-x86_64 --version | head -n 1; libvirtd --version; haproxy -v | head -n 1")
+    print("; ".join(versions.out.split("\n")).strip("; "))
+    print(f"accelerator {accelerator}, {os.cpu_count()} cores, image tiny, 1 vCPU, 128 MiB")
+    print(f"{'':48}  {'median s':>9}  {'min':>7}  {'max':>7}  {'n':>3}  aim")
+    for name, values, aim in rows:
+        cells = (statistics.median(values), min(values), max(values))
+        print(f"{name:48}  {cells[0]:9.3f}  {cells[1]:7.3f}  {cells[2]:7.3f}  {len(values):3}  {aim}")
+
+
+if __name__ == "__main__":
+    main()
