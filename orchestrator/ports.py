@@ -58,7 +58,10 @@ class Host(Protocol):
     def delete_network(self, network: str) -> None: ...
 
     def create_overlay(self, machine: MachineId, digest: str, size_bytes: int) -> None:
-        """Replace the machine's overlay by a fresh one (``size_bytes`` 0: as large as the base). Raises Refused."""
+        """Replace the machine's overlay by a fresh one (``size_bytes`` 0: as large as the base).
+
+        Raises Refused when there is no room, or when the base is not there whole.
+        """
 
     def create_seed(self, machine: MachineId, disc: bytes) -> None: ...
 

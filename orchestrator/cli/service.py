@@ -128,7 +128,7 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
 
     Raises InvalidInput for what is wrong with the file, HostAway or Missing for what is wrong with the site.
     """
-    from orchestrator.engine.deploy import deployed, free_subnet, free_vip
+    from orchestrator.engine.deploy import deployed, free_subnets, free_vip
 
     key = DeploymentId(service.name)
     digests = _resolve(wiring, service, file)
@@ -141,8 +141,8 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
             )
     known = intent.deployment(key)
     pools = {host.name: host.dip_pool for host in wiring.site.hosts}
-    kept = known.subnets if known is not None else {}
-    subnets = {n: kept.get(n) or free_subnet(pool, world.hosts[n], intent) for n, pool in pools.items()}
+    # A deployment stays on the hosts that it was made for: its networks' numbers are the same on each of them.
+    subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
     vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
     record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets)
     _refuse_clashes(wiring, intent, record, file)

@@ -101,6 +101,8 @@ class Pool:
             stream.finish()
 
     def create_overlay(self, machine: MachineId, digest: str, size_bytes: int) -> None:
+        if not self.has(base_marker(digest)):
+            raise Refused(f"host {self._connection.host}: the image {digest[:19]} is not there whole")
         self.remove(machine.overlay)
         self._need(0, f"the overlay {machine.overlay}")
         with self._connection.errors(f"making overlay {machine.overlay}"):

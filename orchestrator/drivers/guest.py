@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.readiness import PROBE, Report, judge_services, setup_result
 from orchestrator.errors import AgentRefused, AgentSilent
-from orchestrator.model.text import line
+from orchestrator.model.text import line, lines
 from orchestrator.model.world import GuestSeen
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ CALL_S = 5.0
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 RESULT = "/run/cloud-init/result.json"
 STATUS = "/run/cloud-init/status.json"
+OUTPUT = "/var/log/cloud-init-output.log"
 FILE_BYTES = 64 * 1024
 PROBE_BYTES = 1024 * 1024
 
@@ -67,7 +68,7 @@ class AgentGuests:
         if errors is None:
             return GuestSeen(boot, setup_stage=_setup_stage(host, domain))
         if errors:
-            return GuestSeen(boot, setup_done=True, setup_errors=errors)
+            return GuestSeen(boot, setup_done=True, setup_errors=(*errors, *_last_words(host, domain)))
         report = self._probe(host, domain, boot, services)
         return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed)
 
@@ -118,6 +119,15 @@ def execute(host: Host, domain: str, argv: Sequence[str], *, clock: Clock, on_wa
     return outcome
 
 
+def _last_words(host: Host, domain: str) -> tuple[str, ...]:
+    """What setup's commands printed last: cloud-init's own error often only says that there was one."""
+    try:
+        said = lines(_read(host, domain, OUTPUT, last_bytes=2048))
+    except (AgentRefused, AgentSilent):
+        return ()
+    return (f"its last output: {' / '.join(said[-3:])}",) if said else ()
+
+
 def _setup_stage(host: Host, domain: str) -> str:
     """The stage that cloud-init says it is in; "" before it says anything."""
     try:
@@ -127,14 +137,24 @@ def _setup_stage(host: Host, domain: str) -> str:
     return line(str(stage)) if stage else ""
 
 
-def _read(host: Host, domain: str, path: str) -> str:
-    """A small text file of the guest. Raises AgentRefused when it is not there."""
+def _read(host: Host, domain: str, path: str, *, last_bytes: int = 0) -> str:
+    """A small text file of the guest, or its end. Raises AgentRefused when it is not there."""
     handle = _integer(host.agent(domain, "guest-file-open", {"path": path, "mode": "r"}, CALL_S))
     try:
+        if last_bytes:
+            _seek_to_end(host, domain, handle, last_bytes)
         answer = _dict(host.agent(domain, "guest-file-read", {"handle": handle, "count": FILE_BYTES}, CALL_S))
     finally:
         host.agent(domain, "guest-file-close", {"handle": handle}, CALL_S)
     return _bytes(answer.get("buf-b64", "")).decode(errors="replace")
+
+
+def _seek_to_end(host: Host, domain: str, handle: int, last_bytes: int) -> None:
+    """Stand ``last_bytes`` before a file's end, or at its beginning if it is shorter."""
+    end: dict[str, object] = {"handle": handle, "offset": 0, "whence": 2}
+    size = _integer(_dict(host.agent(domain, "guest-file-seek", end, CALL_S)).get("position"))
+    start: dict[str, object] = {"handle": handle, "offset": max(0, size - last_bytes), "whence": 0}
+    host.agent(domain, "guest-file-seek", start, CALL_S)
 
 
 def _dict(answer: object) -> dict[str, object]:

@@ -144,7 +144,7 @@ class LibvirtHost:
         with contextlib.suppress(NotFound), self._connection.errors(f"switching off domain {domain}"):
             found = self._connection.get().lookupByName(domain)
             if found.isActive():
-                found.destroy()
+                _destroy(found)
 
     def resume_domain(self, domain: str) -> None:
         with self._connection.errors(f"resuming domain {domain}"):
@@ -173,6 +173,15 @@ class LibvirtHost:
             return dict(json.loads(answer))["return"]
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise AgentRefused(f"the guest agent of {domain} answered {command} with something else") from error
+
+
+def _destroy(domain: libvirt.virDomain) -> None:
+    """Power off. A daemon that was just restarted may end the guest and then say that there was none to end."""
+    try:
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
 
 
 def _version(number: int) -> str:

@@ -68,14 +68,25 @@ def free_vip(pool: IPv4Network, intent: Intent, seen: Iterable[str]) -> str:
     raise Refused(f"no VIP is free in {pool}", "`vmrole ls` shows who has them; `vmrole down SERVICE` frees one")
 
 
-def free_subnet(pool: IPv4Network, host: HostSeen, intent: Intent) -> IPv4Network:
-    """The lowest /24 of a host's pool that no deployment and no network there has. Raises Refused."""
-    taken = {record.subnets[host.name] for record in intent.deployments if host.name in record.subnets}
-    taken |= {network.subnet for network in host.networks.values() if network.subnet is not None}
-    for subnet in pool.subnets(new_prefix=SUBNET_BITS):
-        if not any(subnet.overlaps(other) for other in taken):
-            return subnet
-    raise Refused(f"host {host.name} has no free network in {pool}", "`vmrole ls` shows the deployments; take one down")
+def free_subnets(
+    pools: Mapping[str, IPv4Network], hosts: Mapping[str, HostSeen], intent: Intent
+) -> dict[str, IPv4Network]:
+    """One /24 of each host's pool, the same one counted from each pool's start, that nobody there has. Raises Refused.
+
+    The same number on every host is what lets a lab's rules tell one deployment's instances from another's.
+    """
+    taken = {name: _taken(host, intent) for name, host in hosts.items()}
+    for choice in zip(*(pool.subnets(new_prefix=SUBNET_BITS) for pool in pools.values()), strict=False):
+        subnets = dict(zip(pools, choice, strict=True))
+        if not any(subnet.overlaps(other) for name, subnet in subnets.items() for other in taken[name]):
+            return subnets
+    wanted = ", ".join(f"{pool} on {name}" for name, pool in pools.items())
+    raise Refused(f"no network is free in {wanted}", "`vmrole ls` shows the deployments; take one down")
+
+
+def _taken(host: HostSeen, intent: Intent) -> set[IPv4Network]:
+    recorded = {record.subnets[host.name] for record in intent.deployments if host.name in record.subnets}
+    return recorded | {network.subnet for network in host.networks.values() if network.subnet is not None}
 
 
 def clashes(record: DeploymentRecord, listeners: Iterable[tuple[str, int]], own: Iterable[int]) -> dict[int, str]:

@@ -61,13 +61,18 @@ def _new_boot(record: InstanceRecord, boot_id: str, *, deadline: float, now: flo
         boot=record.boot if is_first else record.boot + 1,
         deadline=record.deadline if is_first else deadline,
         timeline=line,
-        failure=record.failure if is_first else None,
+        failure=record.failure if is_first or _is_unset(record) else None,
     )
+
+
+def _is_unset(record: InstanceRecord) -> bool:
+    """Whether setup failed in this generation: a later boot does not run it again, and so knows nothing of it."""
+    return record.failure is not None and record.failure.stage is Stage.SETUP
 
 
 def _through_setup(record: InstanceRecord, guest: GuestSeen, now: float) -> InstanceRecord:
     line = record.timeline
-    if line.services is not None or not guest.setup_done or guest.setup_errors:
+    if line.services is not None or not guest.setup_done or guest.setup_errors or _is_unset(record):
         return record
     if line.setup is None:
         line = replace(line, setup=now)

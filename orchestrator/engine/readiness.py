@@ -26,7 +26,8 @@ MAX_NAMED = 10  # a guest may claim any number of services; so many are named
 PROBE = r"""
 if [ -d /run/systemd/system ]; then
   echo manager systemd
-  echo state $(timeout 5 systemctl is-system-running --wait 2>/dev/null || systemctl is-system-running 2>/dev/null)
+  state=$(timeout 5 systemctl is-system-running --wait 2>/dev/null)
+  echo state "${state:-$(systemctl is-system-running 2>/dev/null)}"
   for job in $(systemctl list-jobs --no-legend --plain 2>/dev/null | awk '{print $2}'); do echo job "$job"; done
   for unit in $(systemctl list-units --type=target --state=active --no-legend --plain 2>/dev/null \
       | awk '{print $1}'); do echo target "$unit"; done

@@ -43,7 +43,7 @@ DAEMONS = {"virtlogd": "/usr/sbin/virtlogd", "libvirtd": "/usr/sbin/libvirtd"}
 DEVICES = (  # the machine's nodes that QEMU and libvirt use; a missing one is left out
     "null", "zero", "full", "random", "urandom", "tty", "net/tun", "vhost-net",
 )  # fmt: skip
-RETRY_FIRST_S, RETRY_LAST_S, HEALTHY_S = 0.1, 5.0, 10.0
+RETRY_FIRST_S, RETRY_LAST_S, HEALTHY_S = 0.1, 0.8, 10.0
 
 
 def mark(home: str) -> str:
@@ -159,7 +159,7 @@ def spawn(name: str) -> int:
 
 
 class Supervisor:
-    """Which daemons run, and when a dead one is started again: after 0.1 s, doubling to 5 s while it keeps dying."""
+    """Which daemons run, and when a dead one is started again: after 0.1 s, doubling to 0.8 s while it keeps dying."""
 
     def __init__(self, daemons: Iterable[str], spawn: Callable[[str], int]) -> None:
         self._spawn = spawn

@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.config.site import VIP_POOL
 from orchestrator.drivers.accelerator import proven_accelerator
-from orchestrator.drivers.process import run
-from orchestrator.errors import HostAway, Missing, NotFound, Refused, TransientError, UserError
-from orchestrator.lab import files, nodes, plan, wiring
+from orchestrator.errors import Missing, NotFound, Refused, UserError
+from orchestrator.lab import files, making, nodes, plan, wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
 
     Report = Callable[[str], None]
 
-LIBVIRT_TIMEOUT_S = 20.0
-LOOK_EVERY_S = 0.05
-MACHINE_LOCK = Path("/run")
 # Inside a node these are its own, so a home there would not be seen from within.
 HIDDEN = ("/run", "/dev", "/proc", "/sys", "/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 PROGRAMS = {  # what a lab needs -> Debian's package
@@ -78,7 +72,7 @@ def up(home: Path, *, hosts: int | None, cache_dir: Path, report: Report) -> Sit
             return site
         nodes.end(home, unfinished_only=True)
         record = replace(record, accelerator=_accelerator(home, record, cache_dir, report))
-        return _make(home, record, report)
+        return making.make(home, record, report)
 
 
 def down(home: Path, *, report: Report) -> bool:
@@ -156,9 +150,6 @@ def require_programs() -> None:
         raise Missing(f"not installed: {', '.join(absent)}", f"apt-get install --no-install-recommends {packages}")
 
 
-# --- up, step by step -----------------------------------------------------------------------------------------------
-
-
 def _usable(home: Path) -> Path:
     home = home.resolve()
     if any(home == Path(hidden) or Path(hidden) in home.parents for hidden in HIDDEN):
@@ -195,94 +186,15 @@ def _accelerator(home: Path, record: files.Record, cache_dir: Path, report: Repo
         return record.accelerator
     started_s = time.monotonic()
     accelerator = proven_accelerator(cache_dir)
-    report(f"guests run with {accelerator} ({_since(started_s)})")
+    report(f"guests run with {accelerator} ({making.since(started_s)})")
     return accelerator
-
-
-def _make(home: Path, record: files.Record, report: Report) -> Site:
-    files.write_record(home, record)
-    lab = plan.Lab(home, record.slot or 0, record.hosts)  # the slot plays no part before `_claim`
-    started_s = time.monotonic()
-    for node in [node for node in lab.nodes if node not in nodes.ready(home)]:
-        files.write_node(home, node, record.accelerator)
-        nodes.start(home, node)
-    pids = nodes.ready(home)
-    lab = _claim(home, record, pids)
-    _lay(lab, pids)
-    report(f"nodes and network: {', '.join(lab.nodes)} ({_since(started_s)})")
-    _await_hosts(lab, pids)
-    report(f"libvirt answers on {lab.hosts} host(s) ({_since(started_s)})")
-    site = plan.site(lab, pids, record.accelerator)
-    files.write_site(home, site)
-    report(f"the lab is up: VIPs in {lab.vip_pool}")
-    return site
-
-
-def _claim(home: Path, record: files.Record, pids: dict[str, int]) -> plan.Lab:
-    """Make the edge and take a share of the machine's addresses; its link and route show other labs that it is taken.
-
-    Under a lock of the whole machine, and written down before it is taken.
-    """
-    if record.slot is not None:
-        lab = plan.Lab(home, record.slot, record.hosts)
-        if not wiring.missing(lab, pids) & {plan.EDGE, lab.link}:
-            return lab
-    with wiring.locked(MACHINE_LOCK, wait=True):
-        wiring.lay_edge(pids[plan.EDGE])
-        wiring.take_away(plan.link_name(home))
-        slot = plan.free_slot(wiring.routed_networks(), record.slot)
-        if slot is None:
-            raise Refused(f"all {plan.MAX_SLOTS} shares of {VIP_POOL} are taken on this machine", "end another lab")
-        files.write_record(home, replace(record, slot=slot))
-        lab = plan.Lab(home, slot, record.hosts)
-        wiring.lay_machine(lab, pids[plan.EDGE])
-    return lab
-
-
-def _lay(lab: plan.Lab, pids: dict[str, int]) -> None:
-    edge = pids[plan.EDGE]
-    for node in sorted(wiring.missing(lab, pids) & set(lab.nodes)):
-        number = plan.host_number(node)
-        if number is not None:
-            wiring.lay_host(number, pids[node], edge)
-        elif node == plan.OUTSIDE:
-            wiring.lay_outside(pids[node], edge)
-
-
-def _await_hosts(lab: plan.Lab, pids: dict[str, int]) -> None:
-    """Wait until every host's libvirt has looked at its QEMU, which the first question makes it do."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        waits = [
-            pool.submit(_await_host, lab.home, plan.host_name(n), pids[plan.host_name(n)]) for n in range(lab.hosts)
-        ]
-    for wait in waits:
-        wait.result()
-
-
-def _await_host(home: Path, node: str, pid: int) -> None:
-    deadline_s = time.monotonic() + LIBVIRT_TIMEOUT_S
-    while (left_s := deadline_s - time.monotonic()) > 0:
-        if _answers(pid, "version", left_s):
-            return
-        nodes.wait_or_end(pid, LOOK_EVERY_S)
-    hint = f"the last lines of its log: {files.last_log_lines(home, node)}"
-    raise HostAway(f"libvirtd on the lab's {node} did not answer within {LIBVIRT_TIMEOUT_S:.0f} s", hint)
-
-
-def _answers(pid: int, question: str, timeout_s: float) -> bool:
-    # virsh, not the library: a daemon that hangs would take this thread with it.
-    try:
-        argv = ["virsh", "--quiet", "--connect", plan.socket_uri(pid), question]
-        return run(argv, timeout_s=timeout_s, check=False).code == 0
-    except TransientError:
-        return False
 
 
 def _node(lab: plan.Lab, name: str, pid: int | None, is_missing: bool, record: files.Record) -> Node:
     number = plan.host_number(name)
     is_host = number is not None
     state = "down" if pid is None else "up"
-    if pid is not None and (is_missing or (is_host and not _answers(pid, "hostname", 2))):
+    if pid is not None and (is_missing or (is_host and not making.answers(pid, "hostname", 2))):
         state = "starting"
     return Node(
         name,
@@ -295,7 +207,3 @@ def _node(lab: plan.Lab, name: str, pid: int | None, is_missing: bool, record: f
         record.accelerator if is_host else "",
         str(lab.vip_pool) if name == plan.EDGE else "",
     )
-
-
-def _since(started_s: float) -> str:
-    return f"{time.monotonic() - started_s:.1f} s"

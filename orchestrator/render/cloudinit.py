@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.model.record import InstanceRecord
     from orchestrator.model.spec import File, Setup
 
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 LABEL = "cidata"
 SETTINGS_PATH = "/etc/vmrole/settings.json"
 
@@ -70,8 +72,19 @@ def _user_data(setup: Setup) -> str:
     if setup.ssh_authorized_keys:
         config["ssh_authorized_keys"] = list(setup.ssh_authorized_keys)
     if setup.run:
-        config["runcmd"] = [line if isinstance(line, str) else list(line) for line in setup.run]
-    return "#cloud-config\n" + json.dumps(merged(config, setup.user_data), indent=1) + "\n"
+        # cloud-init makes one script of them, of which only the last exit code would count.
+        config["runcmd"] = ["set -e", *(line if isinstance(line, str) else list(line) for line in setup.run)]
+    return "#cloud-config\n" + _json_in_yaml(merged(config, setup.user_data)) + "\n"
+
+
+def _json_in_yaml(value: object) -> str:
+    """JSON that a YAML reader takes for the same.
+
+    JSON writes a character beyond U+FFFF as two escapes, which YAML reads as two characters; so those stand as they
+    are, and what YAML does not allow as it is (YAML 1.1, "printable characters") is escaped.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def merged(ours: dict[str, object], user_data: str) -> dict[str, object]:

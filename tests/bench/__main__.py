@@ -101,7 +101,9 @@ def timed(env, *args):
 def print_table(lab, rows):
     nodes = json.loads(lab.ok("lab", "ls", "--json").out)
     accelerator = next(node["accelerator"] for node in nodes if node.get("accelerator"))
-    versions = lab.inside("sh", "-c", "qemu-system-x86_64 --version | head -n 1; libvirtd --version; haproxy -v | head -n 1")
+    versions = lab.inside(
+        "sh", "-c", "qemu-system-x86_64 --version | head -n 1; libvirtd --version; haproxy -v | head -n 1"
+    )
     print("; ".join(versions.out.split("\n")).strip("; "))
     print(f"accelerator {accelerator}, {os.cpu_count()} cores, image tiny, 1 vCPU, 128 MiB")
     print(f"{'':48}  {'median s':>9}  {'min':>7}  {'max':>7}  {'n':>3}  aim")

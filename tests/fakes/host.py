@@ -148,8 +148,8 @@ class FakeHost:
     def create_overlay(self, machine: MachineId, digest: str, size_bytes: int) -> None:
         self._effect("create_overlay", machine.overlay)
         self._need_pool(machine.overlay)
-        if base_volume(digest) not in self.volumes:
-            raise NotFound(f"no base {digest} on {self._name}")
+        if base_marker(digest) not in self.volumes:
+            raise Refused(f"the base {digest} is not there whole on {self._name}")
         if self.free_bytes < size_bytes:
             raise Refused(f"host {self._name}: no room for {machine.overlay}")
         if machine.domain in self.domains or self.volumes.get(machine.overlay, Volume()).has_run:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from orchestrator.control.apply import Effects, apply
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
-from orchestrator.engine.deploy import deployed, free_subnet, withdrawn
+from orchestrator.engine.deploy import deployed, free_subnets, withdrawn
 from orchestrator.engine.plan import Plan, plan
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import Timeline
@@ -25,7 +25,7 @@ from .invariants import violations
 from .small import FakeImages, FakeSeeds, digest_of
 from .store import FakeStore
 
-ENOUGH_TURNS = 400
+ENOUGH_TURNS = 4000
 
 
 class FakeWorld:
@@ -56,7 +56,7 @@ class FakeWorld:
         key, intent = DeploymentId(wanted.name), self.store.intent()
         known = intent.deployment(key)
         pools = {name: IPv4Network(f"198.{18 + n}.0.0/16") for n, name in enumerate(self.hosts)}
-        new = {name: free_subnet(pool, self.hosts[name].observe(), intent) for name, pool in pools.items()}
+        new = free_subnets(pools, {name: host.observe() for name, host in self.hosts.items()}, intent)
         digests = {role.name: digest_of(role.image) for role in wanted.roles}
         vip = f"198.51.100.{1 + len(intent.deployments)}"
         record = deployed(
@@ -105,7 +105,7 @@ class FakeWorld:
 
         return loop.run(is_at_rest)
 
-    def step_by_step(self, *, max_turns: int = ENOUGH_TURNS) -> None:
+    def step_by_step(self, *, max_turns: int = 400) -> None:
         """The same, one effect after the other; what must always hold is checked after each of them."""
         observer = Observer(self.hosts, self.guests, self.balancer)
         try:

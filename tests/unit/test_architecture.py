@@ -7,7 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OURS = sorted((ROOT / "orchestrator").rglob("*.py"))
-ALL = OURS + sorted((ROOT / "tests").rglob("*.py"))
+TESTS = sorted(
+    path for tier in ("unit", "golden", "contract", "fakes") for path in (ROOT / "tests" / tier).rglob("*.py")
+)
+ALL = OURS + TESTS
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -43,7 +46,7 @@ def test_nothing_is_mocked(path):
     assert not [module for module in imported if "mock" in module]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=name)
+@pytest.mark.parametrize("path", [p for p in TESTS if p.name.startswith("test_")], ids=name)
 def test_no_test_is_without_an_assertion(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, FUNCTIONS) and node.name.startswith("test_"):

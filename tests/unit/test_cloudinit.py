@@ -46,7 +46,7 @@ def test_a_files_content_arrives_byte_for_byte(content, line):
     found = config(Setup(files=(File("/etc/x", content),), run=(line, (line, line))))
     (entry,) = found["write_files"]
     assert base64.b64decode(entry["content"]).decode() == content
-    assert found["runcmd"] == [line, [line, line]]
+    assert found["runcmd"] == ["set -e", line, [line, line]]  # a line that fails is setup's failure
 
 
 def test_settings_are_a_file_that_only_root_reads():

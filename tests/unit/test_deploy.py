@@ -5,7 +5,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from orchestrator.engine.deploy import after, clashes, deployed, free_subnet, free_vip, retried, withdrawn
+from orchestrator.engine.deploy import after, clashes, deployed, free_subnets, free_vip, retried, withdrawn
 from orchestrator.errors import Refused
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import Failure, Intent, Stage, Wanted
@@ -17,9 +17,7 @@ POOL = IPv4Network("198.51.100.0/29")
 
 def again(known: object, what: object = None) -> object:
     intent = Intent(OWNER, (known,))
-    return deployed(
-        intent, HELLO, what or known.service, digests=known.digests, vip=known.vip, subnets=known.subnets
-    )
+    return deployed(intent, HELLO, what or known.service, digests=known.digests, vip=known.vip, subnets=known.subnets)
 
 
 def test_the_same_file_is_the_same_record():
@@ -66,16 +64,27 @@ def test_no_vip_is_left():
         free_vip(POOL, Intent(OWNER), [str(address) for address in POOL])
 
 
+def seen(name, *subnets):
+    networks = {str(n): NetworkSeen(str(n), True, "", IPv4Network(s) if s else None) for n, s in enumerate(subnets)}
+    return HostSeen(name, networks=networks)
+
+
 def test_the_lowest_free_subnet_overlaps_nothing_on_the_host():
-    networks = {"lan": NetworkSeen("lan", True, "", IPv4Network("198.18.1.128/25")), "x": NetworkSeen("x", True, "", None)}
-    found = free_subnet(IPv4Network("198.18.0.0/16"), HostSeen("local", networks=networks), Intent(OWNER, (deployment(),)))
-    assert found == IPv4Network("198.18.2.0/24")
+    hosts = {"local": seen("local", "198.18.1.128/25", None)}
+    found = free_subnets({"local": IPv4Network("198.18.0.0/16")}, hosts, Intent(OWNER, (deployment(),)))
+    assert found == {"local": IPv4Network("198.18.2.0/24")}
+
+
+def test_a_deployments_subnets_have_the_same_number_on_every_host():
+    pools = {"h0": IPv4Network("198.18.0.0/19"), "h1": IPv4Network("198.18.32.0/19")}
+    hosts = {"h0": seen("h0", "198.18.0.0/24"), "h1": seen("h1", "198.18.33.0/24")}
+    found = free_subnets(pools, hosts, Intent(OWNER))
+    assert found == {"h0": IPv4Network("198.18.2.0/24"), "h1": IPv4Network("198.18.34.0/24")}
 
 
 def test_no_subnet_is_left():
-    lan = {"lan": NetworkSeen("lan", True, "", IPv4Network("198.18.0.0/15"))}
-    with pytest.raises(Refused, match="no free network"):
-        free_subnet(IPv4Network("198.18.0.0/23"), HostSeen("local", networks=lan), Intent(OWNER))
+    with pytest.raises(Refused, match="no network is free"):
+        free_subnets({"local": IPv4Network("198.18.0.0/23")}, {"local": seen("local", "198.18.0.0/15")}, Intent(OWNER))
 
 
 @pytest.mark.parametrize(

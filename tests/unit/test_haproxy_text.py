@@ -13,7 +13,23 @@ from tests.fakes.build import deployment
 FRONTS = frontends([deployment()])
 SERVER = Server(FRONTS[0].name, "web-0.g1", "198.18.0.10", 8080)
 SOCKET = Path("/run/x.sock")
-HOSTILE = ["", "a b", "a;show env", "a\nb", "a\tb", "a\0b", "a'b", 'a"b', "a\\b", "a#b", "ä", "a\r", "$(x)", "a,b", "{x}"]
+HOSTILE = [
+    "",
+    "a b",
+    "a;show env",
+    "a\nb",
+    "a\tb",
+    "a\0b",
+    "a'b",
+    'a"b',
+    "a\\b",
+    "a#b",
+    "ä",
+    "a\r",
+    "$(x)",
+    "a,b",
+    "{x}",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -80,7 +80,9 @@ def test_a_machine_carries_our_mark():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("accelerator", "kind", "cpu"), [("kvm", "kvm", "host-passthrough"), ("tcg", "qemu", "maximum")])
+@pytest.mark.parametrize(
+    ("accelerator", "kind", "cpu"), [("kvm", "kvm", "host-passthrough"), ("tcg", "qemu", "maximum")]
+)
 def test_a_machine_runs_with_what_was_proven(accelerator, kind, cpu):
     root = domain(accelerator=accelerator)
     assert (root.get("type"), root.find("cpu").get("mode")) == (kind, cpu)
@@ -93,7 +95,11 @@ def test_a_machine_is_as_large_as_asked():
 
 def test_a_crash_of_the_guest_is_kept_and_a_power_off_is_an_end():
     root = domain()
-    assert [root.findtext(f"on_{what}") for what in ("poweroff", "reboot", "crash")] == ["destroy", "restart", "preserve"]
+    assert [root.findtext(f"on_{what}") for what in ("poweroff", "reboot", "crash")] == [
+        "destroy",
+        "restart",
+        "preserve",
+    ]
 
 
 def test_an_overlays_base_has_its_format_spelled_out():

@@ -1,0 +1,89 @@
+"""Everything that is rendered, from one service of every kind of endpoint: file name → its text."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from orchestrator.cli.forecast import forecast_text
+from orchestrator.cli.view import status_json, status_text
+from orchestrator.engine.plan import plan
+from orchestrator.engine.rotation import frontends, servers
+from orchestrator.model.record import Intent
+from orchestrator.model.spec import File, MachineSpec, Setup, Size
+from orchestrator.model.world import HostName, HostSeen, Lease, World
+from orchestrator.render import cloudinit, haproxy
+from orchestrator.render.domain import Surroundings, domain_xml
+from orchestrator.render.network import NetworkWish, network_xml
+from orchestrator.render.volume import base_volume_xml, overlay_xml, pool_path, pool_xml, raw_volume_xml
+from tests.fakes.build import DIGEST, GOSSIP, HELLO, HTTP, NOW, OWNER, SSH, deployment, record, role, service, web
+from tests.fakes.guests import Script
+from tests.fakes.world import FakeWorld
+
+SOCKET = Path("/run/vmrole/haproxy.sock")
+SETUP = Setup(
+    ("ssh-ed25519 AAAA me",),
+    (File("/etc/motd", 'Grüße, "you" 😀\n', "0600"),),
+    ("echo hello", ("touch", "/tmp/a b")),
+    json.dumps({"packages": ["vim"], "runcmd": ["echo theirs"]}),
+    (("KEY", "value"),),
+)
+ROLE = role(endpoints=(HTTP, replace(SSH, ports=(9100, 9101)), GOSSIP))
+WANTED = deployment(service(ROLE))
+MEMBERS = [record(web(n).instance, generation=1 + n) for n in range(2)]
+
+
+def _domain(accelerator: str) -> str:
+    return domain_xml(web(0), Size(2, 768), DIGEST, Surroundings(OWNER, pool_path(OWNER), accelerator))
+
+
+def _network() -> str:
+    leases = frozenset(Lease(r.id.mac, r.dip, r.id.name) for r in MEMBERS)
+    names = frozenset(HostName(r.dip, r.id.name) for r in MEMBERS)
+    return network_xml(NetworkWish(HELLO, OWNER, "nat", IPv4Network("198.18.0.0/24"), leases, names))
+
+
+def _haproxy() -> str:
+    members = [server for each in MEMBERS for server in servers(each, ROLE)]
+    return haproxy.config_text(frontends([WANTED]), members, SOCKET)
+
+
+def _seed(name: str) -> str:
+    return cloudinit.seed(record(machine=MachineSpec(DIGEST, Size(), SETUP))).files()[name].decode()
+
+
+def _status(show: Callable) -> str:
+    """Two instances at rest: one serves, one has failed."""
+    world = FakeWorld()
+    world.scripts["hello.production.web-1"] = Script(setup_errors=("user nobody: no such group",))
+    key = world.up(service(role(instances=2)))
+    made = world.settle()
+    known = world.store.intent().deployment(key)
+    assert known is not None
+    return show(made, known, world.clock.now())
+
+
+def _forecast() -> str:
+    wanted = deployment(service(role(instances=2)))
+    empty = Intent(OWNER)
+    future = replace(empty, deployments=(wanted,))
+    return forecast_text(empty, wanted, plan(future, World({"local": HostSeen("local")}), NOW)) + "\n"
+
+
+RENDERED: dict[str, Callable[[], str]] = {
+    "domain-kvm.xml": lambda: _domain("kvm"),
+    "domain-tcg.xml": lambda: _domain("tcg"),
+    "network.xml": _network,
+    "pool.xml": lambda: pool_xml(OWNER) + "\n",
+    "volume-base.xml": lambda: base_volume_xml(DIGEST, 5_000_000) + "\n",
+    "volume-overlay.xml": lambda: overlay_xml(web(0), DIGEST, 2 * 1024**3, OWNER) + "\n",
+    "volume-seed.xml": lambda: raw_volume_xml(web(0).seed, 4096, "0600") + "\n",
+    "haproxy.cfg": _haproxy,
+    "meta-data": lambda: _seed("meta-data") + "\n",
+    "user-data": lambda: _seed("user-data"),
+    "network-config": lambda: _seed("network-config") + "\n",
+    "status.json": lambda: _status(lambda p, d, _now: json.dumps(status_json(p, d), indent=2) + "\n"),
+    "status.txt": lambda: _status(lambda p, d, now: status_text(p, d, now) + "\n"),
+    "plan.txt": _forecast,
+}

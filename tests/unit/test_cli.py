@@ -1,0 +1,95 @@
+"""The command line: help that shows an example, and exit codes that scripts can rely on."""
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from orchestrator.cli import COMMANDS, root
+from orchestrator.cli.instance import parse_instance
+from orchestrator.errors import Busy, InvalidInput, Missing, NotFound, TransientError, UserError, VmroleError
+from orchestrator.model.names import DeploymentId, InstanceId
+
+
+def commands() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [()]
+    context = click.Context(root)
+    for name in COMMANDS:
+        command = root.get_command(context, name)
+        found.append((name,))
+        if isinstance(command, click.Group):
+            found += [(name, child) for child in command.list_commands(context)]
+    return found
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_every_command_has_help_with_an_example(path):
+    done = CliRunner().invoke(root, [*path, "--help"])
+    assert done.exit_code == 0
+    assert "Example:" in done.output
+    assert "vmrole" in done.output.split("Example:")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"], ["up"], ["up", "--nonsense", "f"], ["status"], ["up", "f", "--timeout", "soon"], ["exec"],
+        ["exec", "hello/web-0"], ["image", "nonsense"], ["--home"], ["plan", "/nonexistent.yaml"],
+        ["up", "/nonexistent.yaml"], ["exec", "hello", "--", "true"], ["events", "No_Name"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_input_ends_with_2(arguments, tmp_path):
+    done = CliRunner().invoke(root, ["--home", str(tmp_path), *arguments])
+    code = done.exception.exit_code if isinstance(done.exception, VmroleError) else done.exit_code
+    assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(VmroleError, 1), (UserError, 2), (NotFound, 2), (TransientError, 75), (Busy, 75), (Missing, 1)],
+)
+def test_the_exit_code_of_an_error(error, code):
+    assert error("x").exit_code == code
+    assert InvalidInput("f", ()).exit_code == 2
+
+
+def test_an_instance_as_it_is_written():
+    assert parse_instance("hello/web-0") == InstanceId(DeploymentId("hello"), "web", 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello", "hello/", "/web-0", "hello/web", "Hello/web-0", "a/b/c-0", "hello/web-00"]
+)
+def test_not_an_instance(text):
+    with pytest.raises(UserError, match="does not name an instance"):
+        parse_instance(text)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["up", "/nonexistent.yaml"], 2, "what to do: "),
+        (["status"], 2, "Missing argument"),
+        (["--version"], 0, ""),
+    ],
+)
+def test_a_whole_process(tmp_path, arguments, code, said):
+    argv = [sys.executable, "-m", "orchestrator", "--home", str(tmp_path), *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": "."})
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.real
+def test_help_loads_none_of_the_drivers():
+    code = "import sys\nfrom orchestrator.cli import root\nroot.main(['--help'], standalone_mode=False)\nprint(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [
+        module for module in ("libvirt", "paramiko", "pydantic", "lxml", "rich") if f"'{module}'" in done.stdout
+    ]
