@@ -48,6 +48,11 @@ class DeploymentId:
         return str(self)
 
     @property
+    def domain(self) -> str:
+        """The DNS domain of its instances; ``.internal`` is kept for such use by ICANN."""
+        return f"{self.service}.internal"
+
+    @property
     def bridge(self) -> str:
         """The network's bridge: at most 15 characters (IFNAMSIZ), and the prefix that the lab's rules know."""
         return f"vmr{_digest(str(self))[:8]}"

@@ -57,7 +57,13 @@ def _meta_data(record: InstanceRecord) -> str:
 
 
 def _network_config(mac: str) -> str:
-    nic = {"match": {"macaddress": mac}, "set-name": "eth0", "dhcp4": True}
+    # The search domain comes by DHCP, but systemd-networkd takes none from there unless told to.
+    nic = {
+        "match": {"macaddress": mac},
+        "set-name": "eth0",
+        "dhcp4": True,
+        "dhcp4-overrides": {"use-domains": True},
+    }
     return json.dumps({"version": 2, "ethernets": {"nic0": nic}})
 
 

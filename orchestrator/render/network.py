@@ -42,7 +42,7 @@ def network_xml(wish: NetworkWish) -> str:
         E.metadata(_mark.network(owner=wish.owner)),
         E.forward(mode=wish.forward),
         E.bridge(name=wish.deployment.bridge, stp="off", delay="0"),
-        E.domain(name=f"{wish.deployment.service}.internal", localOnly="yes"),
+        E.domain(name=wish.deployment.domain, localOnly="yes"),
         dns,
         E.ip(dhcp, address=str(gateway), prefix=str(subnet.prefixlen)),
     )

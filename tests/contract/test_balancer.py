@@ -1,0 +1,237 @@
+"""What every balancer promises, and what HAProxy does with traffic meanwhile."""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config.site import Site
+from orchestrator.drivers.haproxy import HaproxyBalancer
+from orchestrator.engine.rotation import fingerprint, layout
+from orchestrator.errors import Refused
+from orchestrator.model.action import Frontend, Server
+from orchestrator.model.spec import Protocol
+from orchestrator.model.world import ServerState
+from tests.fakes.balancer import FakeBalancer
+
+from .netns import Namespace, Web, eventually, namespace, processes_naming, web
+
+VIP = "198.51.100.1"
+FRONT = Frontend("hello.production.web.http", VIP, 80, Protocol.HTTP)
+OTHER = Frontend("hello.production.web.other", VIP, 81, Protocol.TCP)
+ONE = Server(FRONT.name, "web-0.g1", "127.0.0.1", 9001)
+TWO = Server(FRONT.name, "web-1.g1", "127.0.0.1", 9002)
+
+
+def keys(*servers: Server) -> set[tuple[str, str]]:
+    return {(server.backend, server.name) for server in servers}
+
+
+class BalancerContract:
+    """``balancer`` does not run yet."""
+
+    @pytest.fixture
+    def running(self, balancer):
+        balancer.add_vip(VIP)
+        balancer.configure([FRONT], [ONE])
+        return balancer
+
+    def test_it_does_not_run_at_first(self, balancer):
+        seen = balancer.observe()
+        assert (seen.running, seen.layout, seen.saved, seen.problem, dict(seen.servers)) == (False, "", "", "", {})
+        assert VIP not in seen.vips
+
+    def test_it_runs_as_configured(self, running):
+        seen = running.observe()
+        assert (seen.running, seen.layout, seen.problem) == (True, layout([FRONT]), "")
+        assert seen.saved == fingerprint([FRONT], [ONE])
+        server = seen.servers[ONE.backend, ONE.name]
+        assert (server.address, server.port, server.state) == (ONE.address, ONE.port, ServerState.READY)
+
+    def test_configuring_it_again_is_no_change(self, running):
+        before = running.observe()
+        running.configure([FRONT], [ONE])
+        after = running.observe()
+        assert (after.layout, after.saved, set(after.servers)) == (before.layout, before.saved, set(before.servers))
+
+    def test_other_frontends_and_servers_take_the_place_of_the_old(self, running):
+        running.configure([FRONT, OTHER], [TWO])
+        seen = running.observe()
+        assert (seen.layout, set(seen.servers)) == (layout([FRONT, OTHER]), keys(TWO))
+
+    def test_saving_changes_the_file_only(self, running):
+        running.save([FRONT], [TWO])
+        seen = running.observe()
+        assert seen.saved == fingerprint([FRONT], [TWO])
+        assert (seen.layout, set(seen.servers)) == (layout([FRONT]), keys(ONE))
+
+    def test_adding_a_server_twice(self, running):
+        for _again in range(2):
+            running.add_server(TWO)
+            assert set(running.observe().servers) == keys(ONE, TWO)
+            assert running.observe().servers[TWO.backend, TWO.name].state is ServerState.READY
+
+    def test_removing_a_server_twice(self, running):
+        for _again in range(2):
+            running.remove_server(ONE.backend, ONE.name)
+            assert running.observe().servers == {}
+
+    def test_a_server_that_was_removed_can_come_back_with_another_address(self, running):
+        running.remove_server(ONE.backend, ONE.name)
+        running.add_server(replace(ONE, port=9009))
+        assert running.observe().servers[ONE.backend, ONE.name].port == 9009
+
+    def test_a_server_without_a_backend_is_refused(self, running):
+        with pytest.raises(Refused):
+            running.add_server(replace(ONE, backend="nothing"))
+        assert set(running.observe().servers) == keys(ONE)
+
+    @pytest.mark.parametrize("bad", [replace(FRONT, vip="198.51.100.77"), replace(OTHER, vip="198.51.100.77")])
+    def test_what_cannot_run_is_refused_and_the_old_goes_on(self, running, bad):
+        with pytest.raises(Refused):
+            running.configure([bad], [])
+        seen = running.observe()
+        assert (seen.running, seen.layout, set(seen.servers)) == (True, layout([FRONT]), keys(ONE))
+
+    def test_what_cannot_start_is_refused(self, balancer):
+        with pytest.raises(Refused):
+            balancer.configure([FRONT], [])
+        assert not balancer.observe().running
+
+    def test_stopping_twice(self, running):
+        for _again in range(2):
+            running.stop()
+            seen = running.observe()
+            assert (seen.running, seen.saved) == (False, "")
+        assert VIP in running.observe().vips
+
+    def test_a_vip_comes_and_goes_twice(self, balancer):
+        for _again in range(2):
+            balancer.add_vip(VIP)
+            assert VIP in balancer.observe().vips
+        for _again in range(2):
+            balancer.remove_vip(VIP)
+            assert VIP not in balancer.observe().vips
+
+    def test_after_its_death_it_is_seen_not_to_run_and_comes_back(self, running, kill):
+        kill()
+        seen = running.observe()
+        assert (seen.running, seen.problem, seen.saved) == (False, "", fingerprint([FRONT], [ONE]))
+        running.configure([FRONT], [ONE, TWO])
+        seen = running.observe()
+        assert (seen.running, set(seen.servers)) == (True, keys(ONE, TWO))
+
+
+class TestFakeBalancer(BalancerContract):
+    @pytest.fixture
+    def balancer(self):
+        return FakeBalancer()
+
+    @pytest.fixture
+    def kill(self, balancer):
+        return balancer.kill
+
+
+@pytest.mark.real
+class TestHaproxy(BalancerContract):
+    @pytest.fixture
+    def space(self):
+        with namespace() as made:
+            yield made
+
+    @pytest.fixture
+    def folder(self):
+        made = Path(tempfile.mkdtemp(prefix="vmr", dir="/tmp"))  # a socket's path is short
+        yield made
+        for pid in processes_naming(str(made)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(made)
+
+    @pytest.fixture
+    def balancer(self, space: Namespace, folder: Path):
+        return HaproxyBalancer(Site((), IPv4Network("198.51.100.0/24"), space.prefix, "lo"), folder / "run")
+
+    @pytest.fixture
+    def kill(self, folder: Path):
+        def at_once() -> None:
+            pids = processes_naming(str(folder))
+            assert pids
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: not processes_naming(str(folder)))
+
+        return at_once
+
+    @pytest.fixture
+    def webs(self, space: Namespace):
+        with web(space, "one") as one, web(space, "two") as two:
+            yield one, two
+
+    def behind(self, about: Web, server: Server = ONE) -> Server:
+        return replace(server, port=about.port)
+
+    def test_its_folder_is_its_owners(self, running, folder):
+        assert (folder / "run").stat().st_mode & 0o077 == 0
+        assert {path.stat().st_mode & 0o077 for path in (folder / "run").iterdir()} == {0}
+
+    def test_requests_go_to_the_servers_in_rotation(self, running, space, webs):
+        one, two = webs
+        running.configure([FRONT], [self.behind(one)])
+        assert space.get(VIP, 80) == "one"
+        running.add_server(self.behind(two, TWO))
+        assert {space.get(VIP, 80) for _n in range(6)} == {"one", "two"}
+        running.remove_server(ONE.backend, ONE.name)
+        assert {space.get(VIP, 80) for _n in range(4)} == {"two"}
+        running.remove_server(TWO.backend, TWO.name)
+        assert space.get(VIP, 80) == "503"
+
+    def test_no_request_is_lost_in_a_reload(self, running, space, webs):
+        one, _two = webs
+        running.configure([FRONT], [self.behind(one)])
+        with space.connect(VIP, 80) as slow:
+            slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+            assert one.asked.wait(5)
+            running.configure([FRONT, OTHER], [self.behind(one)])
+            assert space.get(VIP, 80) == "one"
+            one.release.set()
+            answer = b"".join(iter(lambda: slow.recv(65536), b""))
+        assert answer.endswith(b"\r\n\r\none")
+
+    def test_a_request_under_way_is_finished_before_its_server_goes(self, running, space, webs):
+        one, two = webs
+        running.configure([FRONT], [self.behind(one)])
+        with space.connect(VIP, 80) as slow:
+            slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+            assert one.asked.wait(5)
+            running.add_server(self.behind(two, TWO))
+            one.release.set()
+            running.remove_server(ONE.backend, ONE.name)
+            answer = b"".join(iter(lambda: slow.recv(65536), b""))
+        assert answer.endswith(b"\r\n\r\none")
+        assert space.get(VIP, 80) == "two"
+
+    def test_a_server_that_does_not_answer_is_seen_to_be_down(self, running):
+        eventually(lambda: not running.observe().servers[ONE.backend, ONE.name].up, 15)
+
+    def test_it_outlives_the_one_that_started_it(self, running, space, folder):
+        again = HaproxyBalancer(Site((), IPv4Network("198.51.100.0/24"), space.prefix, "lo"), folder / "run")
+        assert again.observe() == running.observe()
+        again.stop()
+        assert not running.observe().running
+
+    def test_nothing_runs_after_stop(self, running, folder):
+        running.stop()
+        eventually(lambda: not processes_naming(str(folder)))
+
+    def test_listeners_are_those_of_others(self, running, space, webs):
+        one, two = webs
+        found = running.listeners()
+        assert {("127.0.0.1", one.port), ("127.0.0.1", two.port)} <= found
+        assert (VIP, 80) not in found
