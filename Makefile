@@ -3,37 +3,36 @@ SHELL := /bin/sh
 export VMROLE_CACHE := $(CURDIR)/.cache
 PYTEST := .venv/bin/pytest
 
-.PHONY: setup demo test check bench soak lock clean help
+.PHONY: setup setup-tests demo test check bench lock clean help
 
 help:
 	@echo "make demo   a lab, an image, two instances behind one address (needs root; a few minutes)"
 	@echo "make test   the whole test suite, real guests included"
 	@echo "make check  the fast part: ruff, mypy, import-linter, unit and golden tests"
 	@echo "make bench  measure, and print the table"
-	@echo "make soak   the long campaigns"
 	@echo "make clean  remove everything that these made on the machine"
 
 setup:
 	@scripts/setup
 
+setup-tests:
+	@scripts/setup tests
+
 demo: setup
 	@scripts/demo
 
-check: setup
+check: setup-tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 	$(PYTEST) -q tests/unit tests/golden
 
-test: setup
+test: setup-tests
 	$(PYTEST) tests
 
-bench: setup
+bench: setup-tests
 	.venv/bin/python -m tests.bench
-
-soak: setup
-	VMROLE_SOAK=1 $(PYTEST) -v tests/soak
 
 lock:
 	.venv/bin/python -m piptools compile -q --upgrade --extra dev --generate-hashes --allow-unsafe --strip-extras \

@@ -23,6 +23,8 @@ from orchestrator.errors import (
 from orchestrator.model.names import DeploymentId, is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.cli.context import Context
     from orchestrator.cli.progress import Display
     from orchestrator.control.settle import Rest
@@ -84,12 +86,29 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
     from orchestrator.config.servicefile import load
     from orchestrator.wiring import wired
 
-    service = load(file)
+    service = load(file, _image_problem(context))
     with display() as shown, wired(context.home, context.connect, context.cache_dir, shown.say) as wiring:
         record, is_new = _write_intent(wiring, service, file)
         wait_s = timeout if timeout is not None else _patience(service)
         rest = _settle(wiring, record.id, shown, wait_s, no_wait=no_wait)
     _report_up(rest, record, is_new=is_new, no_wait=no_wait)
+
+
+def _image_problem(context: Context) -> Callable[[str], str]:
+    """Say what is wrong with an image's reference; the state folder need not be there."""
+    from orchestrator.drivers.clock import SystemClock
+    from orchestrator.drivers.images import Repository
+
+    images = Repository(context.home / "images", SystemClock())
+
+    def problem(reference: str) -> str:
+        try:
+            images.resolve(reference)
+        except NotFound as error:
+            return f"{error.message} ({error.hint})"
+        return ""
+
+    return problem
 
 
 def _patience(service: Service) -> float:
@@ -131,7 +150,7 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     from orchestrator.engine.deploy import deployed, free_subnets, free_vip
 
     key = DeploymentId(service.name)
-    digests = _resolve(wiring, service, file)
+    digests = {role.name: wiring.images.resolve(role.image) for role in service.roles}
     if shutil.which("haproxy") is None:
         raise Missing("HAProxy is not installed", "install the package haproxy, or run `make setup`")
     for host in world.hosts.values():
@@ -147,21 +166,6 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets)
     _refuse_clashes(wiring, intent, record, file)
     return record
-
-
-def _resolve(wiring: Wiring, service: Service, file: Path) -> dict[str, str]:
-    """Role → the digest of its image now. Raises InvalidInput with every image that is not there."""
-    digests, problems = {}, []
-    for role in service.roles:
-        try:
-            digests[role.name] = wiring.images.resolve(role.image)
-        except NotFound as error:
-            problems.append(_problem(file, ("roles", role.name, "image"), error.message))
-    if problems:
-        raise InvalidInput(
-            str(file), tuple(problems), "`vmrole image ls` lists the images; `vmrole image build NAME` builds one"
-        )
-    return digests
 
 
 def _refuse_clashes(wiring: Wiring, intent: Intent, record: DeploymentRecord, file: Path) -> None:
@@ -258,7 +262,7 @@ def plan(context: Context, file: Path, as_json: bool) -> None:
     from orchestrator.engine.plan import plan as decide
     from orchestrator.wiring import wired
 
-    service = load(file)
+    service = load(file, _image_problem(context))
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         intent, world, now = wiring.store.intent(), wiring.loop.see(), wiring.clock.now()
         record = wanted_record(wiring, intent, world, service, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import yaml
@@ -32,10 +33,14 @@ WORDS = {
 }
 
 Path_ = tuple[str | int, ...]
+ImageProblem = Callable[[str], str]
 
 
-def load(path: Path) -> Service:
-    """Read a file. Raises UserError when it cannot be read, InvalidInput when something is wrong in it."""
+def load(path: Path, image_problem: ImageProblem) -> Service:
+    """Read a file. Raises UserError when it cannot be read, InvalidInput when something is wrong in it.
+
+    ``image_problem``: says what is wrong with a reference to an image, "" if nothing.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -44,10 +49,10 @@ def load(path: Path) -> Service:
         ) from error
     if len(data) > MAX_BYTES:
         raise UserError(f"{path} is larger than a service file may be ({MAX_BYTES // 1024**2} MiB)")
-    return parse(data.decode(errors="replace"), str(path))
+    return parse(data.decode(errors="replace"), str(path), image_problem)
 
 
-def parse(text: str, source: str) -> Service:
+def parse(text: str, source: str, image_problem: ImageProblem = lambda _reference: "") -> Service:
     """Read a service file's text; ``source`` names it in the problems. Raises InvalidInput."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -57,7 +62,7 @@ def parse(text: str, source: str) -> Service:
         raise InvalidInput(source, (_syntax(error),), HINT) from error
     if not isinstance(root, yaml.MappingNode) or not isinstance(raw, dict):
         raise InvalidInput(source, (Problem("", "must be a mapping with `service` and `roles`", 1),), HINT)
-    problems = [*repeated, *_ports(raw, root)]
+    problems = [*repeated, *_ports(raw, root), *_images(raw, root, image_problem)]
     try:
         form = ServiceForm.model_validate(raw)
     except ValidationError as error:
@@ -158,6 +163,14 @@ def _ports(raw: dict[str, object], root: yaml.Node) -> Iterator[Problem]:
                 yield _problem(root, (*path, "port"), f"port {port} is given twice: {taken[port]} has it already")
                 break
             taken[port] = _text(path)
+
+
+def _images(raw: dict[str, object], root: yaml.Node, image_problem: ImageProblem) -> Iterator[Problem]:
+    roles = raw.get("roles")
+    for name, role in roles.items() if isinstance(roles, dict) else ():
+        reference = role.get("image") if isinstance(role, dict) else None
+        if isinstance(reference, str) and reference.strip() and (message := image_problem(reference)):
+            yield _problem(root, ("roles", str(name), "image"), message)
 
 
 def _endpoints(raw: dict[str, object]) -> Iterator[tuple[Path_, dict[str, object], dict[str, object]]]:

@@ -68,12 +68,12 @@ class HaproxyBalancer:
         if self._is_up():
             self._reload(layout(frontends))
         else:
-            self._start()
+            self._start(layout(frontends))
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         write_durably(self._config, text.config_text(frontends, servers, self._admin))
 
-    def _start(self) -> None:
+    def _start(self, wanted: str) -> None:
         argv = ["haproxy", "-W", "-D", "-f", str(self._config), "-S", f"{self._master},mode,600"]
         try:
             run([*self._prefix, *argv])
@@ -81,21 +81,29 @@ class HaproxyBalancer:
             raise Refused(
                 f"HAProxy did not start: {error}", "is one of the ports taken by another program on the VIP?"
             ) from error
+        # It has gone into the background before its master answers: who asked now would take it for not running.
+        if not self._answers(wanted):
+            raise BalancerAway("HAProxy was started, but does not answer")
 
     def _reload(self, wanted: str) -> None:
         """Have the master start a new worker that takes the sockets over; the old one finishes its connections."""
         with contextlib.suppress(BalancerAway):  # the master ends this very connection as it starts anew
             _talk(self._master, "reload")
+        if not self._answers(wanted):
+            raise Refused(
+                f"HAProxy did not take its new configuration {self._config}; the old one goes on",
+                "is one of the ports taken by another program on the VIP?",
+            )
+
+    def _answers(self, wanted: str) -> bool:
+        """Wait until master and worker answer, the worker with these frontends; whether they did in time."""
         deadline = time.monotonic() + RELOAD_S
         while time.monotonic() < deadline:
             with contextlib.suppress(BalancerAway):
-                if _field(self._ask("show info"), "description") == wanted:
-                    return
+                if self._is_up() and _field(self._ask("show info"), "description") == wanted:
+                    return True
             _pause()
-        raise Refused(
-            f"HAProxy did not take its new configuration {self._config}; the old one goes on",
-            "is one of the ports taken by another program on the VIP?",
-        )
+        return False
 
     def stop(self) -> None:
         """End it, and remove its file. Nothing to do if it does not run."""
@@ -103,7 +111,7 @@ class HaproxyBalancer:
             for pid in _master_pids(_talk(self._master, "show proc")):
                 run([*self._prefix, "kill", "-TERM", str(pid)], check=False)
         deadline = time.monotonic() + RELOAD_S
-        while self._is_up():
+        while not self._has_ended():
             if time.monotonic() > deadline:
                 raise BalancerAway("HAProxy does not end when asked to")
             _pause()
@@ -169,6 +177,12 @@ class HaproxyBalancer:
                 return False
             raise
         return True
+
+    def _has_ended(self) -> bool:
+        try:
+            return not self._is_up()
+        except BalancerAway:  # it ends while we ask
+            return False
 
     def _ask(self, command: str) -> str:
         return _talk(self._admin, command)

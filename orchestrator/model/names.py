@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from dataclasses import dataclass
 from enum import Enum
 
@@ -162,6 +163,11 @@ def digest_of_volume(volume: str) -> str | None:
 def pool_name(owner: str) -> str:
     """The storage pool of one home folder on a host; two homes on one host never share files."""
     return f"vmrole-{owner}"
+
+
+def libvirt_uuid(owner: str, name: str) -> str:
+    """An object's UUID at libvirt, the same for ever: it takes a definition again only with the UUID it has."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vmrole:{owner}/{name}"))
 
 
 def _digest(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lxml import etree
 from lxml.builder import E, ElementMaker
 
-from orchestrator.model.names import MachineId, base_volume
+from orchestrator.model.names import MachineId, base_volume, libvirt_uuid
 
 if TYPE_CHECKING:
     from orchestrator.model.spec import Size
@@ -36,6 +36,7 @@ def domain_xml(machine: MachineId, size: Size, digest: str, around: Surroundings
     is_kvm = around.accelerator == "kvm"
     root = E.domain(
         E.name(machine.domain),
+        E.uuid(libvirt_uuid(around.owner, machine.domain)),
         E.metadata(_machine_mark(machine, around.owner)),
         E.memory(str(size.memory_mib), unit="MiB"),
         E.vcpu(str(size.vcpus)),

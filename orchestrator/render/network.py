@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from lxml import etree
 from lxml.builder import E, ElementMaker
 
+from orchestrator.model.names import libvirt_uuid
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from ipaddress import IPv4Network
@@ -39,6 +41,7 @@ def network_xml(wish: NetworkWish) -> str:
     dns = E.dns(*map(host_element, sorted(wish.names, key=lambda name: name.name)))
     root = E.network(
         E.name(wish.deployment.network),
+        E.uuid(libvirt_uuid(wish.owner, wish.deployment.network)),
         E.metadata(_mark.network(owner=wish.owner)),
         E.forward(mode=wish.forward),
         E.bridge(name=wish.deployment.bridge, stp="off", delay="0"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lxml import etree
 from lxml.builder import E
 
-from orchestrator.model.names import MachineId, base_volume, pool_name
+from orchestrator.model.names import MachineId, base_volume, libvirt_uuid, pool_name
 
 # Below libvirt's own images folder: that is where AppArmor's and SELinux's rules for QEMU expect disks.
 POOLS = "/var/lib/libvirt/images"
@@ -18,7 +18,9 @@ def pool_path(owner: str) -> str:
 def pool_xml(owner: str) -> str:
     """A folder of our own, entered by root and searched by QEMU's user."""
     permissions = E.permissions(E.mode("0711"))
-    root = E.pool(E.name(pool_name(owner)), E.target(E.path(pool_path(owner)), permissions), type="dir")
+    name = pool_name(owner)
+    target = E.target(E.path(pool_path(owner)), permissions)
+    root = E.pool(E.name(name), E.uuid(libvirt_uuid(owner, name)), target, type="dir")
     return etree.tostring(root, encoding="unicode")
 
 

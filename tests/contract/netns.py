@@ -26,18 +26,22 @@ class Namespace:
     def prefix(self) -> tuple[str, ...]:
         return ("nsenter", "--target", str(self.pid), "--net")
 
+    def _enter(self) -> None:
+        """Have this thread, and no other, live in the namespace."""
+        with Path(f"/proc/{self.pid}/ns/net").open() as net:
+            if ctypes.CDLL(None, use_errno=True).setns(net.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+
     def inside(self, act: Callable[[], Result]) -> Result:
         """Do something in the namespace; sockets that it makes stay there."""
         done: list[Result] = []
-        failed: list[BaseException] = []
+        failed: list[Exception] = []
 
         def enter() -> None:
             try:
-                with Path(f"/proc/{self.pid}/ns/net").open() as net:
-                    if ctypes.CDLL(None, use_errno=True).setns(net.fileno(), CLONE_NEWNET) != 0:
-                        raise OSError(ctypes.get_errno(), "setns")
+                self._enter()
                 done.append(act())
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
                 failed.append(error)
 
         thread = threading.Thread(target=enter)

@@ -178,47 +178,52 @@ class TestHaproxy(BalancerContract):
         return replace(server, port=about.port)
 
     def test_its_folder_is_its_owners(self, running, folder):
+        assert running.observe().running
         assert (folder / "run").stat().st_mode & 0o077 == 0
         assert {path.stat().st_mode & 0o077 for path in (folder / "run").iterdir()} == {0}
 
-    def test_requests_go_to_the_servers_in_rotation(self, running, space, webs):
-        one, two = webs
-        running.configure([FRONT], [self.behind(one)])
+    @pytest.fixture
+    def serving(self, balancer, webs):
+        balancer.add_vip(VIP)
+        balancer.configure([FRONT], [self.behind(webs[0])])
+        return balancer
+
+    def test_requests_go_to_the_servers_in_rotation(self, serving, space, webs):
+        _one, two = webs
         assert space.get(VIP, 80) == "one"
-        running.add_server(self.behind(two, TWO))
+        serving.add_server(self.behind(two, TWO))
         assert {space.get(VIP, 80) for _n in range(6)} == {"one", "two"}
-        running.remove_server(ONE.backend, ONE.name)
+        serving.remove_server(ONE.backend, ONE.name)
         assert {space.get(VIP, 80) for _n in range(4)} == {"two"}
-        running.remove_server(TWO.backend, TWO.name)
+        serving.remove_server(TWO.backend, TWO.name)
         assert space.get(VIP, 80) == "503"
 
-    def test_no_request_is_lost_in_a_reload(self, running, space, webs):
+    def test_no_request_is_lost_in_a_reload(self, serving, space, webs):
         one, _two = webs
-        running.configure([FRONT], [self.behind(one)])
         with space.connect(VIP, 80) as slow:
             slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
             assert one.asked.wait(5)
-            running.configure([FRONT, OTHER], [self.behind(one)])
+            serving.configure([FRONT, OTHER], [self.behind(one)])
             assert space.get(VIP, 80) == "one"
             one.release.set()
             answer = b"".join(iter(lambda: slow.recv(65536), b""))
         assert answer.endswith(b"\r\n\r\none")
 
-    def test_a_request_under_way_is_finished_before_its_server_goes(self, running, space, webs):
+    def test_a_request_under_way_is_finished_before_its_server_goes(self, serving, space, webs):
         one, two = webs
-        running.configure([FRONT], [self.behind(one)])
         with space.connect(VIP, 80) as slow:
             slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
             assert one.asked.wait(5)
-            running.add_server(self.behind(two, TWO))
+            serving.add_server(self.behind(two, TWO))
             one.release.set()
-            running.remove_server(ONE.backend, ONE.name)
+            serving.remove_server(ONE.backend, ONE.name)
             answer = b"".join(iter(lambda: slow.recv(65536), b""))
         assert answer.endswith(b"\r\n\r\none")
         assert space.get(VIP, 80) == "two"
 
     def test_a_server_that_does_not_answer_is_seen_to_be_down(self, running):
         eventually(lambda: not running.observe().servers[ONE.backend, ONE.name].up, 15)
+        assert running.observe().servers[ONE.backend, ONE.name].state is ServerState.READY
 
     def test_it_outlives_the_one_that_started_it(self, running, space, folder):
         again = HaproxyBalancer(Site((), IPv4Network("198.51.100.0/24"), space.prefix, "lo"), folder / "run")
@@ -230,7 +235,7 @@ class TestHaproxy(BalancerContract):
         running.stop()
         eventually(lambda: not processes_naming(str(folder)))
 
-    def test_listeners_are_those_of_others(self, running, space, webs):
+    def test_listeners_are_those_of_others(self, running, webs):
         one, two = webs
         found = running.listeners()
         assert {("127.0.0.1", one.port), ("127.0.0.1", two.port)} <= found

@@ -7,7 +7,8 @@ import pytest
 
 from orchestrator.drivers.seed import IsoSeeds
 
-FILES = {"meta-data": b"{}", "user-data": b"#cloud-config\n" + bytes(range(256)) * 500, "network-config": b"", "Aa.Bb": b"x"}
+LARGE = b"#cloud-config\n" + bytes(range(256)) * 500
+FILES = {"meta-data": b"{}", "user-data": LARGE, "network-config": b"", "Aa.Bb": b"x"}
 
 
 @pytest.mark.real

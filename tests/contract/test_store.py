@@ -12,7 +12,21 @@ from orchestrator.drivers.sqlite import SCHEMA_VERSION, SqliteStore
 from orchestrator.errors import Refused, StoreConflict
 from orchestrator.model.record import Event, Failure, Stage, Timeline, Wanted
 from orchestrator.model.spec import File, MachineSpec, Setup, Size
-from tests.fakes.build import DIGEST, GOSSIP, HELLO, HTTP, NOW, OWNER, READY, SSH, WEB, deployment, record, role, service
+from tests.fakes.build import (
+    DIGEST,
+    GOSSIP,
+    HELLO,
+    HTTP,
+    NOW,
+    OWNER,
+    READY,
+    SSH,
+    WEB,
+    deployment,
+    record,
+    role,
+    service,
+)
 from tests.fakes.store import FakeStore
 
 SETUP = Setup(("key",), (File("/x", "\0ä😀"),), ("a", ("b", "c")), '{"a": 1}', (("K", "v"),))
@@ -23,9 +37,7 @@ WHOLE = replace(
     failure=Failure(Stage.SETUP, "why", NOW, ("one", "two")),
 )
 SERVICE = service(role(endpoints=(HTTP, SSH, GOSSIP), setup=SETUP), role("worker", 3))
-RICH = replace(
-    deployment(SERVICE), subnets={"a": IPv4Network("198.18.0.0/24"), "b": IPv4Network("198.18.1.0/24")}
-)
+RICH = replace(deployment(SERVICE), subnets={"a": IPv4Network("198.18.0.0/24"), "b": IPv4Network("198.18.1.0/24")})
 DELETED = Event(NOW, str(WEB), "deleted")
 
 

@@ -37,7 +37,7 @@ class FakeGuests:
         self._clock = clock
         self._script = script
 
-    def look(
+    def look(  # noqa: PLR0911 - one return a stage
         self, host: FakeHost, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None
     ) -> GuestSeen:
         domain = host.domains.get(machine.domain)

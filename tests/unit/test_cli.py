@@ -88,7 +88,12 @@ def test_a_whole_process(tmp_path, arguments, code, said):
 
 @pytest.mark.real
 def test_help_loads_none_of_the_drivers():
-    code = "import sys\nfrom orchestrator.cli import root\nroot.main(['--help'], standalone_mode=False)\nprint(sorted(sys.modules))"
+    code = """
+import sys
+from orchestrator.cli import root
+root.main(["--help"], standalone_mode=False)
+print(sorted(sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not [
         module for module in ("libvirt", "paramiko", "pydantic", "lxml", "rich") if f"'{module}'" in done.stdout

@@ -1,4 +1,4 @@
-"""The signature test: cut a change after any effect, as kill -9 does, and the next run ends where an undisturbed one does.
+"""The signature test: cut a change after any effect, as kill -9 does; the next run ends where an undisturbed one does.
 
 A cut drops everything that a process remembers; the world and the store stay as they are in that moment. What must
 always hold (``tests/fakes/invariants.py``) is checked after every single effect.

@@ -1,4 +1,4 @@
-"""The ladder from nothing to a running machine, and its order: the old one is off and gone before the new one starts."""
+"""The ladder from nothing to a running machine, and its order: the old one is gone before the new one starts."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import pytest
 from orchestrator.engine.lifecycle import MAX_STARTS
 from orchestrator.engine.plan import plan
 from orchestrator.model.action import (
+    Action,
     CreateOverlay,
     CreateSeed,
     DefineDomain,
@@ -17,7 +18,6 @@ from orchestrator.model.action import (
     StartDomain,
     UndefineDomain,
 )
-from orchestrator.model.action import Action
 from orchestrator.model.record import Failure, InstanceRecord, Intent, Stage, Wanted
 from orchestrator.model.world import DomainSeen, HostSeen, NetworkSeen, Power, World
 from tests.fakes.build import NOW, OWNER, READY, WEB, deployment, record, web

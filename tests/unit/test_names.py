@@ -76,7 +76,8 @@ def test_names_are_short_enough_for_what_they_name(machine):
 @pytest.mark.parametrize(
     "text",
     [
-        "hello", "hello.production", "hello.production.web-0", "hello.production.web-0.g0", "hello.production.web-0.g01",
+        "hello", "hello.production", "hello.production.web-0", "hello.production.web-0.g0",
+        "hello.production.web-0.g01",
         "hello.production.web.g1", "hello.production.web-00.g1", "hello.test.web-0.g1", "Hello.production.web-0.g1",
         "x.hello.production.web-0.g1", "hello.production.web-0.g1.", "hello.production.web-0.g1\n",
         "hello.production.-0.g1", "hello.production.web-0.g1.overlay.qcow2", "hello.production.web-0.g-1",

@@ -128,7 +128,8 @@ def test_no_manager_is_never_ready(text):
 @pytest.mark.parametrize("manager", ["systemd", "runit"])
 @pytest.mark.parametrize(
     "row",
-    ["sv ", "sv", "job ", "target ", "failed ", "failed", "log ", "state ", "=", "Id=", "Id", "sv \x0b", "log  ", "job \x1b[2J"],
+    ["sv ", "sv", "job ", "target ", "failed ", "failed", "log ", "state ", "=", "Id=", "Id", "sv \x0b",
+     "log  ", "job \x1b[2J"],
 )  # fmt: skip
 def test_rows_that_say_too_little_do_no_harm(manager, row):
     report = judge_services(f"manager {manager}\n{row}\n", None)

@@ -1,5 +1,7 @@
+# ruff: noqa: E501 - a table reads best with one file a line
 """A service file becomes a value, or the whole list of what is wrong in it, each with its path and line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,11 @@ import pytest
 from orchestrator.config.servicefile import MAX_BYTES, line_of, load, parse
 from orchestrator.errors import InvalidInput, UserError
 from orchestrator.model.spec import Endpoint, File, Protocol, Ready, Role, Service, Setup, Size, Visibility
+
+
+def any_image(_reference: str) -> str:
+    return ""
+
 
 GOOD = """\
 service: hello
@@ -59,8 +66,6 @@ def test_the_shortest_file_has_defaults():
 
 @pytest.mark.parametrize("text", ["#cloud-config\npackages: [vim]", {"packages": ["vim"]}])
 def test_user_data_is_a_mapping_or_its_text(text):
-    import json
-
     found = parse(f"service: a\nroles: {{b: {{image: c, setup: {{user_data: {json.dumps(text)}}}}}}}", "f")
     assert json.loads(found.roles[0].setup.user_data) == {"packages": ["vim"]}
 
@@ -135,21 +140,21 @@ def test_every_problem_is_told_with_its_place(name):
 
 def test_a_file_that_is_not_there_is_the_users_error(tmp_path: Path):
     with pytest.raises(UserError, match="cannot be read: No such file"):
-        load(tmp_path / "none.yaml")
+        load(tmp_path / "none.yaml", any_image)
 
 
 def test_a_file_of_gigabytes_is_not_read_as_yaml(tmp_path: Path):
     path = tmp_path / "large.yaml"
     path.write_bytes(b" " * (MAX_BYTES + 1))
     with pytest.raises(UserError, match="larger than a service file may be"):
-        load(path)
+        load(path, any_image)
 
 
 def test_bytes_that_are_no_text_are_a_problem_not_a_crash(tmp_path: Path):
     path = tmp_path / "binary.yaml"
     path.write_bytes(bytes(range(256)))
     with pytest.raises(InvalidInput, match="is not YAML"):
-        load(path)
+        load(path, any_image)
 
 
 @pytest.mark.parametrize(
@@ -163,4 +168,29 @@ def test_the_examples_are_good():
     examples = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
     assert examples
     for path in examples:
-        assert load(path).roles
+        assert load(path, any_image).roles
+
+
+def test_an_image_that_is_not_there_is_told_with_every_other_problem():
+    with pytest.raises(InvalidInput) as caught:
+        parse(role("instances: 0"), "f", lambda reference: f"there is no image {reference}")
+    assert [(p.line, p.path) for p in caught.value.problems] == [
+        (4, "roles.web.image"), (5, "roles.web.instances"),
+    ]  # fmt: skip
+
+
+def test_an_unknown_image_is_told_with_everything_else():
+    text = (
+        "service: app\nroles:\n  web:\n    image: nope\n    instances: 0\n  db:\n    image: tiny\n    image_size: 3\n"
+    )
+
+    def image_problem(reference):
+        return "" if reference == "tiny" else f"there is no image {reference}"
+
+    with pytest.raises(InvalidInput) as raised:
+        parse(text, "app.yaml", image_problem)
+    assert [str(problem) for problem in raised.value.problems] == [
+        "line 4: roles.web.image: there is no image nope",
+        "line 5: roles.web.instances: must be greater than or equal to 1, got 0",
+        "line 8: roles.db.image_size: is not a field here",
+    ]
