@@ -10,6 +10,7 @@
     │  ├─ HostAway                  exit 75   a libvirt daemon does not answer
     │  ├─ AgentSilent               exit 75   a guest agent does not answer
     │  ├─ BalancerAway              exit 75   HAProxy's socket does not answer
+    │  ├─ StoreAway                 exit 75   the store cannot be read or written now
     │  ├─ StoreConflict             exit 75   a record was changed by someone else meanwhile
     │  └─ Busy                      exit 75   someone else holds what this one needs
     └─ Refused                      exit 1    the world says no (pool full, not ours, damaged): a person has a look
@@ -84,6 +85,10 @@ class AgentSilent(TransientError):
 
 class BalancerAway(TransientError):
     """HAProxy's runtime socket does not answer."""
+
+
+class StoreAway(TransientError):
+    """The store cannot be read or written now (locked for too long, no room): nothing is done until it can."""
 
 
 class StoreConflict(TransientError):

@@ -36,6 +36,15 @@ def _absolute(text: str) -> str:
     return text
 
 
+def _sayable(text: str) -> str:
+    """YAML can spell half of a character (a lone surrogate); no file and no disc can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds a character that is none (a lone surrogate)") from error
+    return text
+
+
 def _one_line(text: str) -> str:
     if not text.strip() or any(ord(letter) < 32 for letter in text):
         raise ValueError("must be one line, and not empty")
@@ -74,11 +83,12 @@ def _cloud_config(value: object) -> str:
     if not isinstance(value, dict):
         raise ValueError("must be a mapping of cloud-config keys")  # noqa: TRY004 - pydantic collects ValueErrors
     try:
-        return json.dumps(value)
+        return _sayable(json.dumps(value, ensure_ascii=False))
     except TypeError as error:
         raise ValueError(f"holds a value that JSON has no form for: {error}") from error
 
 
+Text = Annotated[str, AfterValidator(_sayable)]
 Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Ports = Annotated[tuple[int, int], BeforeValidator(_port_range)]
@@ -149,8 +159,8 @@ class SizeForm(_Form):
 class FileForm(_Form):
     """A file that setup writes."""
 
-    path: Annotated[str, AfterValidator(_absolute)]
-    content: str
+    path: Annotated[str, AfterValidator(_sayable), AfterValidator(_absolute)]
+    content: Text
     mode: Annotated[str, Field(pattern=r"^0[0-7]{3}$")] = "0644"
     owner: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*$")] = "root:root"
 
@@ -161,11 +171,11 @@ class FileForm(_Form):
 class SetupForm(_Form):
     """What the answer file does on first boot."""
 
-    ssh_authorized_keys: list[Annotated[str, AfterValidator(_one_line)]] = []
+    ssh_authorized_keys: list[Annotated[str, AfterValidator(_sayable), AfterValidator(_one_line)]] = []
     files: list[FileForm] = []
-    run: list[str | list[str]] = []
+    run: list[Text | list[Text]] = []
     user_data: Annotated[str, BeforeValidator(_cloud_config)] = ""
-    settings: dict[Annotated[str, AfterValidator(_setting)], str] = {}
+    settings: dict[Annotated[str, AfterValidator(_setting)], Text] = {}
 
     def value(self) -> spec.Setup:
         return spec.Setup(
@@ -180,7 +190,7 @@ class SetupForm(_Form):
 class ReadyForm(_Form):
     """When an instance counts as ready."""
 
-    services: Literal["auto"] | list[Annotated[str, AfterValidator(_one_line)]] = "auto"
+    services: Literal["auto"] | list[Annotated[str, AfterValidator(_sayable), AfterValidator(_one_line)]] = "auto"
     timeout: Annotated[Seconds, Field(ge=1, le=24 * 3600)] = 300.0
 
     def value(self) -> spec.Ready:
@@ -196,7 +206,7 @@ class UpgradeForm(_Form):
 class RoleForm(_Form):
     """A named kind of instance."""
 
-    image: Annotated[str, AfterValidator(_one_line)]
+    image: Annotated[str, AfterValidator(_sayable), AfterValidator(_one_line)]
     instances: Annotated[int, Field(ge=1, le=MAX_INSTANCES)] = 1
     size: SizeForm = SizeForm()
     endpoints: dict[Name, EndpointForm] = {}

@@ -64,10 +64,12 @@ class HaproxyBalancer:
             run([*self._prefix, "haproxy", "-c", "-q", "-f", str(candidate)])
         except ProgramFailed as error:
             raise Refused(f"HAProxy does not accept its configuration: {error}") from error
-        candidate.replace(self._config)
         if self._is_up():
-            self._reload(layout(frontends))
+            before = self._config.read_text() if self._config.exists() else ""
+            candidate.replace(self._config)
+            self._reload(layout(frontends), before)
         else:
+            candidate.replace(self._config)
             self._start(layout(frontends))
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
@@ -85,11 +87,12 @@ class HaproxyBalancer:
         if not self._answers(wanted):
             raise BalancerAway("HAProxy was started, but does not answer")
 
-    def _reload(self, wanted: str) -> None:
+    def _reload(self, wanted: str, before: str) -> None:
         """Have the master start a new worker that takes the sockets over; the old one finishes its connections."""
         with contextlib.suppress(BalancerAway):  # the master ends this very connection as it starts anew
             _talk(self._master, "reload")
         if not self._answers(wanted):
+            write_durably(self._config, before)  # what it runs with is what it should start with, too
             raise Refused(
                 f"HAProxy did not take its new configuration {self._config}; the old one goes on",
                 "is one of the ports taken by another program on the VIP?",

@@ -7,7 +7,6 @@ behind lies in the ``incoming`` folder and is cleared by the next one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from orchestrator.drivers._files import sync_folder, write_durably
+from orchestrator.drivers._files import locked, sync_folder, write_durably
 from orchestrator.errors import NotFound, Refused
 from orchestrator.model.names import is_name
 
@@ -104,7 +103,7 @@ class Repository:
         """A folder for files on their way in, alone for us; what an earlier run left in it is removed."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = self._folder / "incoming"
-        with _locked(self._folder / "lock"):
+        with locked(self._folder / "lock"):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
             try:
@@ -154,16 +153,6 @@ def qcow2_virtual_bytes(path: Path) -> int:
     if len(header) < 72 or header[:4] != b"QFI\xfb":
         raise Refused(f"{path.name} is not a qcow2 file")
     return int.from_bytes(header[24:32], "big")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _sync(path: Path) -> None:

@@ -10,9 +10,10 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.errors import Refused, StoreConflict
+from orchestrator.drivers._files import locked
+from orchestrator.errors import Refused, StoreAway, StoreConflict
 from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ class SqliteStore:
         self._owner = owner
         self._lock = threading.Lock()  # one connection, used by the loop's threads in turn
         try:
-            path.touch(mode=0o600)
-            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._migrate(path)
+            # SQLite's own waiting does not cover the change to WAL, so that new stores are opened one by one.
+            with locked(path.with_suffix(".lock")):
+                path.touch(mode=0o600)
+                self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._migrate(path)
         except sqlite3.DatabaseError as error:
             raise Refused(f"the store {path} cannot be used: {error}", "restore it from a copy") from error
 
@@ -64,12 +67,12 @@ class SqliteStore:
         with _Transaction(self._db, self._lock, kind="DEFERRED"):
             deployments = self._db.execute("SELECT body, version FROM deployment ORDER BY id").fetchall()
             instances = self._db.execute("SELECT body, version FROM instance").fetchall()
-        records = [replace(_INSTANCE.validate_json(body), version=version) for body, version in instances]
-        return Intent(
-            self._owner,
-            tuple(replace(_DEPLOYMENT.validate_json(body), version=version) for body, version in deployments),
-            tuple(sorted(records, key=lambda record: record.id)),
-        )
+        try:
+            wanted = [replace(_DEPLOYMENT.validate_json(body), version=version) for body, version in deployments]
+            records = [replace(_INSTANCE.validate_json(body), version=version) for body, version in instances]
+        except ValidationError as error:
+            raise Refused(f"the store holds a record that cannot be read: {error}", "restore it from a copy") from error
+        return Intent(self._owner, tuple(wanted), tuple(sorted(records, key=lambda record: record.id)))
 
     def save_deployment(self, record: DeploymentRecord, event: Event | None = None) -> None:
         self._save("deployment", record, _DEPLOYMENT.dump_json(record).decode(), event)
@@ -132,12 +135,16 @@ class _Transaction:
         self._lock.acquire()
         try:
             self._db.execute(f"BEGIN {self._kind}")
-        except BaseException:
+        except sqlite3.Error as error:
             self._lock.release()
-            raise
+            raise StoreAway(f"the store cannot be used now: {error}", "run the same command again") from error
 
-    def __exit__(self, kind: object, *_details: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         try:
             self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        except sqlite3.Error as failed:
+            raise StoreAway(f"the store cannot be written: {failed}", "is the disk full?") from failed
         finally:
             self._lock.release()
+        if isinstance(error, sqlite3.Error):
+            raise StoreAway(f"the store cannot be used: {error}", "is the disk full?") from error

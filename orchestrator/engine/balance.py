@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 def balance(wanted: Sequence[Frontend], members: Sequence[Server], seen: BalancerSeen) -> tuple[Action, ...]:
     """From what HAProxy serves to what it should: VIPs, file, frontends (start or reload), then rotation."""
+    if seen.problem:
+        return ()  # what it does now is unknown; nothing is done to it until it can be asked
     if not wanted:
         return (StopBalancer(),) if seen.running else ()
     fronts, servers = tuple(wanted), tuple(members)

@@ -52,9 +52,11 @@ class Case:
 
     @property
     def is_ready(self) -> bool:
-        """Whether its machine runs and has become ready."""
-        is_running = self.is_wanted and self.power is Power.RUNNING
-        return is_running and self.record.timeline.services is not None and self.record.failure is None
+        """Whether its machine has become ready and still runs, as far as anybody can tell."""
+        # A host that cannot be asked is unknown, not gone: what was ready there stays where it is.
+        is_running = self.power is Power.RUNNING or bool(self.seen.here.problem)
+        has_become = self.record.timeline.services is not None and self.record.failure is None
+        return self.is_wanted and is_running and has_become
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -80,7 +82,7 @@ def renew(case: Case, *, is_chosen: bool, now: float) -> Case:
     """The case with a new generation, if it was chosen for one or has lost the overlay of its old one."""
     role = case.role
     is_lost = machine.is_lost(case.record, case.seen)
-    if role is None or not case.is_wanted or not (is_chosen or is_lost):
+    if role is None or not case.is_wanted or case.seen.here.problem or not (is_chosen or is_lost):
         return case
     record = members.renew(case.record, case.desired, timeout_s=role.ready.timeout_s, now=now)
     cause = "its overlay is gone" if is_lost else f"revision {case.deployment.revision} asks for another machine"
@@ -90,7 +92,7 @@ def renew(case: Case, *, is_chosen: bool, now: float) -> Case:
 
 def progress(case: Case, world: World, now: float) -> Case:
     """The case with its record moved along by what was seen, and the event that this is worth."""
-    if case.role is None or not case.is_wanted:
+    if case.role is None or not case.is_wanted or case.seen.here.problem:
         return case
     guest, console = guest_of(case, world), world.consoles.get(case.machine, ())
     record = advance(case.record, power=case.power, guest=guest, timeout_s=case.role.ready.timeout_s, now=now)

@@ -67,7 +67,7 @@ def _new_boot(record: InstanceRecord, boot_id: str, *, deadline: float, now: flo
 
 def _is_unset(record: InstanceRecord) -> bool:
     """Whether setup failed in this generation: a later boot does not run it again, and so knows nothing of it."""
-    return record.failure is not None and record.failure.stage is Stage.SETUP
+    return record.failure is not None and record.failure.is_final
 
 
 def _through_setup(record: InstanceRecord, guest: GuestSeen, now: float) -> InstanceRecord:
@@ -101,7 +101,7 @@ def fail(
         reason = f"not ready within {waited:.0f} s: {trouble or 'was waiting for ' + _detail(stage, guest)}"
     if not reason:
         return record
-    return replace(record, failure=Failure(stage, reason, now, tuple(console)))
+    return replace(record, failure=Failure(stage, reason, now, tuple(console), bool(guest.setup_errors)))
 
 
 def _cause(record: InstanceRecord, power: Power | None, guest: GuestSeen) -> str:

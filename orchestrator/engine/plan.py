@@ -129,13 +129,13 @@ def _ground(intent: Intent, records: Sequence[InstanceRecord], world: World) -> 
 
 
 def _farewells(intent: Intent, records: Sequence[InstanceRecord], world: World, now: float) -> list[Step]:
-    """The last steps of deployments whose instances have all gone; none while a host cannot be asked."""
+    """The last steps of deployments whose instances have all gone; none while somebody cannot be asked."""
     leaving = [
         record
         for record in intent.deployments
         if record.wanted is Wanted.GONE and not any(r.id.deployment == record.id for r in records)
     ]
-    if any(host.problem for host in world.hosts.values()):
+    if world.balancer.problem or any(host.problem for host in world.hosts.values()):
         return []
     steps: list[Step] = []
     for record in leaving:

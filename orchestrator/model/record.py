@@ -46,12 +46,16 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the current machine will not become ready: at which stage, why, and the last console lines."""
+    """Why the current machine will not become ready: at which stage, why, and the last console lines.
+
+    ``is_final``: setup itself failed; no later boot of this machine runs it again.
+    """
 
     stage: Stage
     reason: str
     at: float
     console: tuple[str, ...] = ()
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

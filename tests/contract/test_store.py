@@ -181,3 +181,22 @@ class TestSqliteStore(StoreContract):
         with pytest.raises(Refused, match="cannot be used"):
             SqliteStore(path, OWNER)
         assert path.read_bytes() == damage
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_new_store_is_opened_by_many_at_once(tmp_path, attempt):
+    start, failures = threading.Barrier(6), []
+
+    def open_it():
+        start.wait()
+        try:
+            SqliteStore(tmp_path / f"{attempt}.db", "owner").intent()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the failure
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
