@@ -84,3 +84,4 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
         yield Wiring(home, site, clock, store, hosts, balancer, images, FileLease(home / "loop.lock"), loop)
     finally:
         loop.close()
+        store.close()

@@ -63,6 +63,10 @@ class SqliteStore:
         if version == 0:
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
+    def close(self) -> None:
+        """Bring what is in the log into the file; without it that happens at the next opening."""
+        self._db.close()
+
     def intent(self) -> Intent:
         with _Transaction(self._db, self._lock, kind="DEFERRED"):
             deployments = self._db.execute("SELECT body, version FROM deployment ORDER BY id").fetchall()

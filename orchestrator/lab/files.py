@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NWFILTERS = Path("/etc/libvirt/nwfilter")
-STATE_PATTERNS = ("vmrole.db*", "lease*", "run", "haproxy")  # goes with the lab; `images/` is precious and stays
+STATE_PATTERNS = ("vmrole.db*", "vmrole.lock", "loop.lock", "run")  # goes with the lab; `images/` is precious and stays
 LIBVIRT_FOLDERS = {"etc": 0o755, "lib": 0o755, "log": 0o755, "cache": 0o711, "lib/images": 0o711}
 
 LIBVIRTD_CONF = """\

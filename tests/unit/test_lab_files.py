@@ -22,10 +22,10 @@ def test_a_damaged_record_counts_as_none(tmp_path, text):
 
 
 def test_remove_spares_the_images(tmp_path):
-    for folder in ("lab", "run", "haproxy", "images"):
+    for folder in ("lab", "run", "images"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "file").touch()
-    for name in ("vmrole.db", "vmrole.db-wal", "lease.lock", "site.json", "notes.txt"):
+    for name in ("vmrole.db", "vmrole.db-wal", "vmrole.lock", "loop.lock", "site.json", "notes.txt"):
         (tmp_path / name).touch()
     files.remove(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "notes.txt"]
