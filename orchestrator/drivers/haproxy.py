@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 SOCKET_S = 5.0
 RELOAD_S = 10.0
 DRAIN_S = 5.0
-# A unix socket's path has 108 bytes, and HAProxy binds under a longer name first (".PID.tmp").
-MAX_SOCKET_PATH = 90
 
 
 class HaproxyBalancer:
@@ -42,8 +41,8 @@ class HaproxyBalancer:
         self._pool = site.vip_pool
         self._folder = folder
         self._config = folder / "haproxy.cfg"
-        self._admin = folder / "haproxy.sock"
-        self._master = folder / "master.sock"
+        self._admin = folder / text.ADMIN_SOCKET
+        self._master = folder / text.MASTER_SOCKET
 
     def observe(self) -> BalancerSeen:
         saved = text.saved_fingerprint(self._config.read_text()) if self._config.exists() else ""
@@ -59,9 +58,9 @@ class HaproxyBalancer:
     def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         candidate = self._folder / "candidate.cfg"
-        write_durably(candidate, text.config_text(frontends, servers, self._admin))
+        write_durably(candidate, text.config_text(frontends, servers))
         try:
-            run([*self._prefix, "haproxy", "-c", "-q", "-f", str(candidate)])
+            run([*self._prefix, "haproxy", "-c", "-C", str(self._folder), "-f", candidate.name])
         except ProgramFailed as error:
             raise Refused(f"HAProxy does not accept its configuration: {error}") from error
         if self._is_up():
@@ -73,10 +72,11 @@ class HaproxyBalancer:
             self._start(layout(frontends))
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
-        write_durably(self._config, text.config_text(frontends, servers, self._admin))
+        write_durably(self._config, text.config_text(frontends, servers))
 
     def _start(self, wanted: str) -> None:
-        argv = ["haproxy", "-W", "-D", "-f", str(self._config), "-S", f"{self._master},mode,600"]
+        where = ["-C", str(self._folder), "-f", self._config.name]
+        argv = ["haproxy", "-W", "-D", *where, "-S", f"unix@{text.MASTER_SOCKET},mode,600"]
         try:
             run([*self._prefix, *argv])
         except ProgramFailed as error:
@@ -244,16 +244,24 @@ def _field(info: str, name: str) -> str:
 
 def _talk(path: Path, command: str) -> str:
     """One command, one answer, one connection. ``command`` was checked by ``render.haproxy``. Raises BalancerAway."""
+    try:
+        # A socket's address has 108 bytes; through an open folder its path may be of any length.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _exchange(f"/proc/self/fd/{folder}/{path.name}", command)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise BalancerAway(f"HAProxy does not answer at {path}: {error}") from error
+
+
+def _exchange(address: str, command: str) -> str:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(SOCKET_S)
-        try:
-            link.connect(str(path))
-            link.sendall(command.encode() + b"\n")
-            link.shutdown(socket.SHUT_WR)  # the master's socket answers for ever until it is told that this was all
-            parts = list(iter(lambda: link.recv(65536), b""))
-        except OSError as error:
-            raise BalancerAway(f"HAProxy does not answer at {path}: {error}") from error
-    return b"".join(parts).decode(errors="replace")
+        link.connect(address)
+        link.sendall(command.encode() + b"\n")
+        link.shutdown(socket.SHUT_WR)  # the master's socket answers for ever until it is told that this was all
+        return b"".join(iter(lambda: link.recv(65536), b"")).decode(errors="replace")
 
 
 def _is_refused(away: BalancerAway) -> bool:

@@ -14,24 +14,28 @@ from orchestrator.model.spec import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from orchestrator.model.action import Frontend, Server
 
 _WORD = re.compile(r"[A-Za-z0-9_.:/-]+")
 _URI = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
 HEADER = "# vmrole "
+ADMIN_SOCKET = "haproxy.sock"
+MASTER_SOCKET = "master.sock"
 # Two good answers to come back, three bad ones in a row to leave: 6 s until the network's view drops a server.
 CHECK = "check inter 2s rise 2 fall 3"
 
 
-def config_text(frontends: Sequence[Frontend], servers: Sequence[Server], socket: Path) -> str:
-    """The whole file. Its first line identifies frontends and servers, its description the frontends alone."""
+def config_text(frontends: Sequence[Frontend], servers: Sequence[Server]) -> str:
+    """The whole file. Its first line identifies frontends and servers, its description the frontends alone.
+
+    Its socket is named from the folder that HAProxy is started in: a path has no limit and no rule for spaces then.
+    """
     lines = [
         HEADER + fingerprint(frontends, servers),
         "global",
         f"    description {layout(frontends)}",
-        f"    stats socket {socket} mode 600 level admin expose-fd listeners",
+        f"    stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners",
         "    hard-stop-after 60s",
         "defaults",
         "    timeout connect 3s",

@@ -150,7 +150,7 @@ def homes():
 def shared_lab(homes):
     assert VMROLE.exists(), "run `make setup` first"
     assert os.geteuid() == 0, "a lab needs root"
-    home = homes / f"shared-{os.getpid()}"
+    home = homes / f"shared home {os.getpid()}"  # a path with spaces is a path
     lab = Lab(home)
     lab.ok("lab", "up")
     lab.ok("image", "build", "tiny", timeout=600)

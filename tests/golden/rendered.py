@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Network
-from pathlib import Path
 
 from orchestrator.cli.forecast import forecast_text
 from orchestrator.cli.view import status_json, status_text
@@ -21,7 +20,6 @@ from tests.fakes.build import DIGEST, GOSSIP, HELLO, HTTP, NOW, OWNER, SSH, depl
 from tests.fakes.guests import Script
 from tests.fakes.world import FakeWorld
 
-SOCKET = Path("/run/vmrole/haproxy.sock")
 SETUP = Setup(
     ("ssh-ed25519 AAAA me",),
     (File("/etc/motd", 'Grüße, "you" 😀\n', "0600"),),
@@ -46,7 +44,7 @@ def _network() -> str:
 
 def _haproxy() -> str:
     members = [server for each in MEMBERS for server in servers(each, ROLE)]
-    return haproxy.config_text(frontends([WANTED]), members, SOCKET)
+    return haproxy.config_text(frontends([WANTED]), members)
 
 
 def _seed(name: str) -> str:

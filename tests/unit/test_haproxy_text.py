@@ -44,9 +44,9 @@ HOSTILE = [
         lambda t: haproxy.state_command(t, "s", "drain"),
         lambda t: haproxy.state_command("b", "s", t),
         lambda t: haproxy.shutdown_command("b", t),
-        lambda t: haproxy.config_text([replace(FRONTS[0], vip=t)], [], SOCKET),
-        lambda t: haproxy.config_text([replace(FRONTS[0], name=t)], [], SOCKET),
-        lambda t: haproxy.config_text(FRONTS, [replace(SERVER, name=t)], SOCKET),
+        lambda t: haproxy.config_text([replace(FRONTS[0], vip=t)], []),
+        lambda t: haproxy.config_text([replace(FRONTS[0], name=t)], []),
+        lambda t: haproxy.config_text(FRONTS, [replace(SERVER, name=t)]),
     ],
 )
 def test_no_word_can_be_a_second_command(say, text):
@@ -65,7 +65,7 @@ def test_a_path_with_a_query_is_a_path():
 
 
 def test_the_file_identifies_itself():
-    text = haproxy.config_text(FRONTS, [SERVER], SOCKET)
+    text = haproxy.config_text(FRONTS, [SERVER])
     assert haproxy.saved_fingerprint(text) == fingerprint(FRONTS, [SERVER])
     assert f"description {layout(FRONTS)}\n" in text
     assert haproxy.saved_fingerprint("global\n") == haproxy.saved_fingerprint("") == ""
@@ -73,9 +73,9 @@ def test_the_file_identifies_itself():
 
 def test_the_order_of_servers_does_not_change_the_file():
     other = replace(SERVER, name="web-1.g1")
-    assert haproxy.config_text(FRONTS, [SERVER, other], SOCKET) == haproxy.config_text(FRONTS, [other, SERVER], SOCKET)
+    assert haproxy.config_text(FRONTS, [SERVER, other]) == haproxy.config_text(FRONTS, [other, SERVER])
 
 
 def test_a_server_of_another_backend_is_not_in_this_one():
-    text = haproxy.config_text(FRONTS, [replace(SERVER, backend="other")], SOCKET)
+    text = haproxy.config_text(FRONTS, [replace(SERVER, backend="other")])
     assert "web-0.g1" not in text
