@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.control.workers import Workers
 from orchestrator.engine.status import since
-from orchestrator.errors import NotFound, VmroleError
+from orchestrator.errors import VmroleError
 from orchestrator.model.names import MachineId
 from orchestrator.model.world import BalancerSeen, GuestSeen, HostSeen, Power, World
 
@@ -101,7 +101,7 @@ class Observer:
 def _told(future: Future[GuestSeen]) -> GuestSeen:
     try:
         return future.result(timeout=GUEST_S)
-    except (FutureTimeout, NotFound, VmroleError):
+    except (FutureTimeout, VmroleError):
         return GuestSeen()
 
 

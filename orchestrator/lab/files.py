@@ -6,7 +6,6 @@ A host's folder is its disk: it survives a loss of all processes, and libvirt fi
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.config.site import SITE_FILE, Accelerator, Site, site_to_json
+from orchestrator.drivers._files import write_durably
 from orchestrator.lab import keeper, plan
 
 if TYPE_CHECKING:
@@ -82,21 +82,6 @@ def has_site(home: Path, site: Site) -> bool:
 
 def write_site(home: Path, site: Site) -> None:
     write_durably(home / SITE_FILE, site_to_json(site))
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Replace a file so that a crash leaves the old text or the new one, never a part."""
-    fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_node(home: Path, node: str, accelerator: Accelerator) -> None:

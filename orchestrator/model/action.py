@@ -142,7 +142,6 @@ class Server:
     name: str
     address: str
     port: int
-    has_check: bool = True
 
 
 @dataclass(frozen=True, slots=True)
