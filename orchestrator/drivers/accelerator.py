@@ -1,7 +1,7 @@
 """Finds out whether KVM really runs 64-bit guests on this machine, by running one.
 
 `/dev/kvm` that is there, opens and makes a VM proves nothing: there are machines where a stock kernel then hangs at its
-first instructions (docs: FACTS, "Traps"). So `accelerator_proof.S`, which does what a kernel does in its first second,
+first instructions. So `accelerator_proof.S`, which does what a kernel does in its first second,
 has to report success within a few seconds. The answer is remembered for this boot, kernel and QEMU, never longer.
 """
 
