@@ -116,7 +116,7 @@ class Balancer(Protocol):
         """Drain, maintenance, delete. Raises BalancerAway if connections still hold it after a few seconds."""
 
     def listeners(self) -> frozenset[tuple[str, int]]:
-        """(address, port) of every TCP listener where the VIPs live that is not HAProxy's own; ``*`` is any address."""
+        """(address, port) of every TCP listener where the VIPs live , HAProxy's own too; ``*`` is any address."""
 
 
 class Images(Protocol):

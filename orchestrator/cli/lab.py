@@ -45,6 +45,7 @@ def up(context: Context, hosts: int | None) -> None:
     """
     from orchestrator.lab import lifecycle
 
+    context.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lifecycle.up(context.home, hosts=hosts, cache_dir=context.cache_dir, report=_say)
 
 

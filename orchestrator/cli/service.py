@@ -169,7 +169,7 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
 
 
 def _refuse_clashes(wiring: Wiring, intent: Intent, record: DeploymentRecord, file: Path) -> None:
-    """Refuse VIP ports that another program listens on, before anything is changed."""
+    """Refuse VIP ports that somebody else listens on, before anything is changed; our own are known by the record."""
     from orchestrator.engine.deploy import clashes
     from orchestrator.engine.rotation import frontends
 

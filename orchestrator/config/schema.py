@@ -83,7 +83,7 @@ def _cloud_config(value: object) -> str:
     if not isinstance(value, dict):
         raise ValueError("must be a mapping of cloud-config keys")  # noqa: TRY004 - pydantic collects ValueErrors
     try:
-        return _sayable(json.dumps(value, ensure_ascii=False))
+        return _sayable(json.dumps(value, ensure_ascii=False, allow_nan=False))
     except TypeError as error:
         raise ValueError(f"holds a value that JSON has no form for: {error}") from error
 
@@ -150,7 +150,7 @@ class SizeForm(_Form):
 
     vcpus: Annotated[int, Field(ge=1, le=64)] = 1
     memory: Annotated[Mebibytes, Field(ge=64, le=1024 * 1024)] = 512
-    disk: Mebibytes | None = None
+    disk: Annotated[Mebibytes, Field(ge=1, le=2 * 1024 * 1024)] | None = None
 
     def value(self) -> spec.Size:
         return spec.Size(self.vcpus, self.memory, -(-(self.disk or 0) // 1024))

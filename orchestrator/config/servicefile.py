@@ -41,6 +41,8 @@ def load(path: Path, image_problem: ImageProblem) -> Service:
 
     ``image_problem``: says what is wrong with a reference to an image, "" if nothing.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file", "name a service file, like examples/hello.yaml")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -58,7 +60,14 @@ def parse(text: str, source: str, image_problem: ImageProblem = lambda _referenc
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
         repeated = list(_repeated(root, ())) if root is not None else []
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date like 2024-99-99
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+        AttributeError,
+        KeyError,
+        TypeError,
+    ) as error:  # ValueError: a date like 2024-99-99
         raise InvalidInput(source, (_syntax(error),), HINT) from error
     if not isinstance(root, yaml.MappingNode) or not isinstance(raw, dict):
         raise InvalidInput(source, (Problem("", "must be a mapping with `service` and `roles`", 1),), HINT)

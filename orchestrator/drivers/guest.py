@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,12 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 RESULT = "/run/cloud-init/result.json"
 STATUS = "/run/cloud-init/status.json"
 OUTPUT = "/var/log/cloud-init-output.log"
+# A command's output goes to files and is read in pieces: an answer of more than 4 MiB is lost on its way, and one of
+# more than 10 MiB ends libvirt's channel to the agent for good (measured). The command's words are its arguments.
+SPOOL = r"""umask 077; d=$(mktemp -d /tmp/vmrole-exec.XXXXXX) || exit 126
+( "$@" ) >"$d/out" 2>"$d/err" </dev/null; code=$?; echo "$d"; exit $code"""
+_SPOOL_FOLDER = re.compile(r"/tmp/vmrole-exec\.[A-Za-z0-9]+")  # noqa: S108 - the guest's, made by its mktemp
+PIECE_BYTES = 1024 * 1024
 FILE_BYTES = 64 * 1024
 PROBE_BYTES = 1024 * 1024
 
@@ -110,13 +117,36 @@ def poll(host: Host, domain: str, pid: int) -> Outcome | None:
 def execute(host: Host, domain: str, argv: Sequence[str], *, clock: Clock, on_wait: Callable[[float], None]) -> Outcome:
     """Run a command in a guest to its end; ``on_wait`` is told the seconds so far, again and again."""
     begun = clock.now()
-    pid = start(host, domain, argv)
+    pid = start(host, domain, ["/bin/sh", "-c", SPOOL, "vmrole", *argv])
     pause = 0.02
     while (outcome := poll(host, domain, pid)) is None:
         on_wait(clock.now() - begun)
         clock.wait(pause)
         pause = min(0.5, pause * 1.5)
-    return outcome
+    folder = outcome.stdout.decode(errors="replace").strip()
+    if not _SPOOL_FOLDER.fullmatch(folder):
+        return outcome
+    try:
+        return Outcome(outcome.code, _read_all(host, domain, f"{folder}/out"), _read_all(host, domain, f"{folder}/err"))
+    finally:
+        start(host, domain, ["/bin/rm", "-rf", folder])
+
+
+def _read_all(host: Host, domain: str, path: str) -> bytes:
+    """A file of any size, in pieces that the agent's channel carries."""
+    handle = _integer(host.agent(domain, "guest-file-open", {"path": path, "mode": "r"}, CALL_S))
+    parts = []
+    try:
+        while not (answer := _dict(host.agent(domain, "guest-file-read", _piece(handle), CALL_S))).get("eof"):
+            parts.append(_bytes(answer.get("buf-b64", "")))
+        parts.append(_bytes(answer.get("buf-b64", "")))
+    finally:
+        host.agent(domain, "guest-file-close", {"handle": handle}, CALL_S)
+    return b"".join(parts)
+
+
+def _piece(handle: int) -> dict[str, object]:
+    return {"handle": handle, "count": PIECE_BYTES}
 
 
 def _last_words(host: Host, domain: str) -> tuple[str, ...]:

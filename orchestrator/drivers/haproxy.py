@@ -157,7 +157,7 @@ class HaproxyBalancer:
         found = set()
         for row in answer.splitlines():
             columns = row.split()
-            if len(columns) < 4 or '"haproxy"' in row:
+            if len(columns) < 4:
                 continue
             address, _, port = columns[3].rpartition(":")
             if port.isdigit():

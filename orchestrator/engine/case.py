@@ -137,7 +137,7 @@ def trouble(case: Case, world: World) -> str:
     network = case.seen.here.networks.get(case.deployment.id.network)
     if network is not None and case.seen.is_foreign_network:
         return f"host {case.record.host} has a network {network.name} that is not ours"
-    if case.servers and not world.balancer.running:
+    if case.servers and (world.balancer.problem or not world.balancer.running):
         return world.balancer.problem or "HAProxy does not run"
     return world.trouble.get(str(case.record.id), "") or world.trouble.get(f"host {case.record.host}", "")
 

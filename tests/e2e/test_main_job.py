@@ -48,6 +48,11 @@ def check_second_up_changes_nothing(lab, file):
 def check_commands_in_guests(lab):
     done = lab.run("exec", "hello/web-0", "--", "sh", "-c", "hostname; echo to-stderr >&2; exit 7")
     assert (done.code, done.out, done.err) == (7, "web-0\n", "to-stderr\n")
+    assert lab.run("exec", "hello/web-0", "--", "no-such-command").code == 127
+    # More than an agent's answer can carry, and the agent lives on.
+    much = lab.ok("exec", "hello/web-0", "--", "sh", "-c", "head -c 12000000 /dev/zero | tr '\\0' x").out
+    assert len(much) == 12_000_000
+    assert set(much) == {"x"}
     # Instances of a deployment find each other by name.
     other = lab.instance("hello", "web-1")["dip"]
     assert other in lab.ok("exec", "hello/web-0", "--", "nslookup", "web-1").out

@@ -194,3 +194,21 @@ def test_an_unknown_image_is_told_with_everything_else():
         "line 5: roles.web.instances: must be greater than or equal to 1, got 0",
         "line 8: roles.db.image_size: is not a field here",
     ]
+
+
+@pytest.mark.parametrize("value", ["!!timestamp abc", "!!bool abc", "!!int x", "!!float abc"])
+def test_a_tag_that_does_not_fit_its_value_is_a_problem(value):
+    with pytest.raises(InvalidInput):
+        parse(f"service: {value}\nroles: {{}}\n", "f")
+
+
+@pytest.mark.parametrize("where", ["size: {disk: 999999999TiB}", "size: {disk: 0MiB}", "setup: {user_data: {d: .nan}}"])
+def test_nonsense_is_refused(where):
+    with pytest.raises(InvalidInput) as caught:
+        parse(role(where), "f")
+    assert [problem.line for problem in caught.value.problems] == [5]
+
+
+def test_only_a_regular_file_is_read(tmp_path: Path):
+    with pytest.raises(UserError, match="not a regular file"):
+        load(tmp_path, any_image)
