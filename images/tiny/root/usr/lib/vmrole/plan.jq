@@ -10,9 +10,12 @@ def call($name; args): "\($name) \(args | words)";
 def lines_of($text): $text | split("\n") | map(capture("^(?<key>[A-Za-z_-]+): *(?<value>[^ ].*)$")) | from_entries;
 def read($text): try ($text | fromjson) catch lines_of($text);
 
-# One entry of runcmd or bootcmd, with a name for messages.
+# One entry of runcmd or bootcmd, with a name for messages; a script that has a
+# name of its own (sh -c SCRIPT NAME ...) is not told as a whole.
 def command($kind):
-    if type == "array" then call("command"; [$kind, (map(tostring) | join(" "))] + map(tostring))
+    if type == "array" then
+        map(tostring) as $words |
+        call("command"; [$kind, ($words[if $words[:2] == ["sh", "-c"] and length > 3 then 3 else 0 end:] | join(" "))] + $words)
     elif type == "string" then call("command"; [$kind, ., "sh", "-c", .])
     elif . == null then empty
     else call("problem"; ["\($kind): neither text nor a list: \(tojson)"]) end;
