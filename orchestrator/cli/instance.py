@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.errors import NotFound, UserError
+from orchestrator.errors import AgentSilent, NotFound, UserError
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId, is_name, parse_instance_name
 
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
+    from orchestrator.drivers.guest import Outcome
+    from orchestrator.ports import Clock, Host
 
 SILENCE_S = 10.0
 
@@ -23,6 +25,42 @@ def parse_instance(text: str) -> InstanceId:
     if not slash or not is_name(service) or parsed is None:
         raise UserError(f"{text!r} does not name an instance", "say SERVICE/NAME, like hello/web-0")
     return InstanceId(DeploymentId(service), *parsed)
+
+
+def check_command(words: tuple[str, ...]) -> None:
+    """Whether an agent can be asked to run this at all. Raises UserError."""
+    if not words or not words[0]:
+        raise UserError("the command is empty", "say what to run, like `vmrole exec hello/web-0 -- uptime`")
+    for number, word in enumerate(words, start=1):
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:  # Python keeps a byte that is no text as half of a character
+            raise UserError(
+                f"word {number} of the command is not UTF-8: {word!a}", "the guest agent takes texts only"
+            ) from error
+
+
+def ask(host: Host, key: InstanceId, domain: str, words: tuple[str, ...], clock: Clock) -> Outcome:
+    """Run a command in an instance to its end. Raises AgentSilent with what to do about it, AgentRefused."""
+    from orchestrator.drivers.guest import execute
+
+    told = [0.0]
+
+    def on_wait(seconds: float) -> None:
+        if seconds - told[0] > SILENCE_S:
+            told[0] = seconds
+            click.echo(f"{_written(key)}: still running, {seconds:.0f} s", err=True)
+
+    try:
+        return execute(host, domain, words, clock=clock, on_wait=on_wait)
+    except AgentSilent as error:
+        service = key.deployment.service
+        hint = f"`vmrole status {service}` says how far it is; `vmrole reboot {_written(key)}` restarts it"
+        raise AgentSilent(error.message, hint) from error
+
+
+def _written(key: InstanceId) -> str:
+    return f"{key.deployment.service}/{key.name}"
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
@@ -39,28 +77,22 @@ def exec_(ctx: click.Context, instance: str, command: tuple[str, ...]) -> int:
     Example:
       vmrole exec hello/web-0 -- systemctl --failed
     """
-    from orchestrator.drivers.guest import execute
     from orchestrator.wiring import wired
 
     context: Context = ctx.obj
     key = parse_instance(instance)
+    check_command(command)
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         records = {record.id: record for record in wiring.store.intent().instances}
         if key not in records:
-            known = ", ".join(sorted(f"{k.deployment.service}/{k.name}" for k in records)) or "none"
+            known = ", ".join(sorted(map(_written, records))) or "none"
             raise NotFound(f"there is no instance {instance}; known: {known}", "`vmrole ls` lists the services")
         record = records[key]
         domain = MachineId(record.id, record.generation).domain
-        told = [0.0]
-
-        def on_wait(seconds: float) -> None:
-            if seconds - told[0] > SILENCE_S:
-                told[0] = seconds
-                click.echo(f"{instance}: still running, {seconds:.0f} s", err=True)
-
-        done = execute(wiring.hosts[record.host], domain, command, clock=wiring.clock, on_wait=on_wait)
-    sys.stdout.buffer.write(done.stdout)
-    sys.stdout.buffer.flush()
-    sys.stderr.buffer.write(done.stderr)
-    sys.stderr.buffer.flush()
+        done = ask(wiring.hosts[record.host], key, domain, command, wiring.clock)
+        # Here, so that nothing that goes wrong while the connections are closed can come between; and what the command
+        # complained of first, so that it is not lost when nobody reads the rest (`| head`).
+        for stream, content in ((sys.stderr, done.stderr), (sys.stdout, done.stdout)):
+            stream.buffer.write(content)
+            stream.buffer.flush()
     return done.code

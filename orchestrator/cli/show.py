@@ -108,7 +108,7 @@ def events(context: Context, service: str, follow: bool, as_json: bool) -> None:
     Example:
       vmrole events hello -f
     """
-    from orchestrator.cli.service import check_service_name
+    from orchestrator.cli.service import check_service_name, find_deployment
     from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.sqlite import SqliteStore
     from orchestrator.wiring import make_home, owner_of
@@ -116,6 +116,8 @@ def events(context: Context, service: str, follow: bool, as_json: bool) -> None:
     check_service_name(service)
     store = SqliteStore(make_home(context.home) / "vmrole.db", owner_of(context.home))
     clock, last = SystemClock(), 0
+    if not store.events(service, last):
+        find_deployment(store.intent(), service)
     while True:
         for number, event in store.events(service, last):
             last = number

@@ -62,5 +62,5 @@ def test_down_waits_for_a_silent_balancer_and_then_leaves_nothing():
 )
 def test_half_a_character_is_a_problem_of_the_file(where):
     text = f"service: app\nroles:\n  web:\n    image: a\n    setup:\n      {where}\n"
-    with pytest.raises(InvalidInput, match="surrogate"):
+    with pytest.raises(InvalidInput, match="half of a character"):
         parse(text, "app.yaml")

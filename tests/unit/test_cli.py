@@ -9,9 +9,22 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import COMMANDS, root
-from orchestrator.cli.instance import parse_instance
-from orchestrator.errors import Busy, InvalidInput, Missing, NotFound, TransientError, UserError, VmroleError
+from orchestrator.cli.instance import ask, check_command, parse_instance
+from orchestrator.drivers.sqlite import SqliteStore
+from orchestrator.errors import (
+    AgentSilent,
+    Busy,
+    InvalidInput,
+    Missing,
+    NotFound,
+    TransientError,
+    UserError,
+    VmroleError,
+)
 from orchestrator.model.names import DeploymentId, InstanceId
+from orchestrator.model.record import Event
+from orchestrator.wiring import make_home, owner_of
+from tests.fakes.world import FakeWorld
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -67,6 +80,44 @@ def test_an_instance_as_it_is_written():
 def test_not_an_instance(text):
     with pytest.raises(UserError, match="does not name an instance"):
         parse_instance(text)
+
+
+@pytest.mark.parametrize("follow", [[], ["-f"], ["--json"]])
+def test_events_of_a_service_that_never_was(tmp_path, follow):
+    store = SqliteStore(make_home(tmp_path) / "vmrole.db", owner_of(tmp_path))
+    store.note(Event(1.0, "gone.production", "deleted", "", "test"))
+    store.close()
+    done = CliRunner().invoke(root, ["--home", str(tmp_path), "events", "never", *follow])
+    assert isinstance(done.exception, NotFound)
+    assert str(done.exception) == "there is no service never; known: none"
+    assert done.exception.hint
+    kept = CliRunner().invoke(root, ["--home", str(tmp_path), "events", "gone"])
+    assert kept.exit_code == 0
+    assert "deleted" in kept.output
+
+
+@pytest.mark.parametrize("words", [(), ("",), ("", "a"), ("echo", "gr\udcfc\udcdfe")])
+def test_a_command_that_no_agent_can_run(words):
+    with pytest.raises(UserError):
+        check_command(words)
+
+
+def test_what_is_not_utf8_is_named():
+    with pytest.raises(UserError, match=r"word 2 of the command is not UTF-8: 'a\\udcff'"):
+        check_command(("echo", "a\udcff"))
+    done = CliRunner().invoke(root, ["exec", "hello/web-0", "--", ""])
+    assert isinstance(done.exception, UserError)
+    assert done.exception.message == "the command is empty"
+
+
+def test_an_agent_that_does_not_answer_is_told_with_what_to_do():
+    world = FakeWorld()
+    host = next(iter(world.hosts.values()))
+    with pytest.raises(AgentSilent) as caught:
+        ask(host, parse_instance("hello/web-0"), "hello.production.web-0.g1", ("true",), world.clock)
+    assert caught.value.exit_code == 75
+    assert "`vmrole status hello`" in caught.value.hint
+    assert "`vmrole reboot hello/web-0`" in caught.value.hint
 
 
 @pytest.mark.real

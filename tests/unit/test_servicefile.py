@@ -5,10 +5,25 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator.config.servicefile import MAX_BYTES, line_of, load, parse
 from orchestrator.errors import InvalidInput, UserError
-from orchestrator.model.spec import Endpoint, File, Protocol, Ready, Role, Service, Setup, Size, Visibility
+from orchestrator.model.spec import (
+    Disk,
+    DiskKind,
+    Endpoint,
+    File,
+    Protocol,
+    Ready,
+    Role,
+    Service,
+    Setup,
+    Size,
+    Stop,
+    Visibility,
+)
 
 
 def any_image(_reference: str) -> str:
@@ -88,7 +103,7 @@ BAD: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
     "too many": (role("instances: 201"), [(5, "roles.web.instances", "200, got 201")]),
     "none": (role("instances: 0"), [(5, "roles.web.instances", "got 0")]),
     "memory": (role("size: {memory: 512}"), [(5, "roles.web.size.memory", "must be a size like")]),
-    "little memory": (role("size: {memory: 1MiB}"), [(5, "roles.web.size.memory", "64")]),
+    "little memory": (role("size: {memory: 1MiB}"), [(5, "roles.web.size.memory", "must be at least 64MiB, got 1MiB")]),
     "no port": (role("endpoints: {h: {protocol: http}}"), [(5, "roles.web.endpoints.h", "needs a port")]),
     "port 0": (role("endpoints: {h: {port: 0}}"), [(5, "roles.web.endpoints.h.port", "from 1 to 65535")]),
     "port 70000": (role("endpoints: {h: {port: 70000}}"), [(5, "roles.web.endpoints.h.port", "from 1 to 65535")]),
@@ -103,25 +118,68 @@ BAD: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
     "a port in a range": (role("endpoints: {a: {port: 80-90, target: 1, visibility: instance}, b: {port: 85}}"), [(5, "roles.web.endpoints.b.port", "port 85 is given twice")]),
     "short range": (role("instances: 3\n    endpoints: {a: {port: 1-2, target: 1, visibility: instance}}"), [(6, "roles.web.endpoints.a.port", "2 ports for 3 instances")]),
     "relative file": (role("setup: {files: [{path: etc/x, content: a}]}"), [(5, "roles.web.setup.files[0].path", "absolute path")]),
-    "mode": (role('setup: {files: [{path: /x, content: a, mode: "999"}]}'), [(5, "roles.web.setup.files[0].mode", "pattern")]),
+    "mode": (role('setup: {files: [{path: /x, content: a, mode: "999"}]}'), [(5, "roles.web.setup.files[0].mode", "must be four octal digits, like 0644, got '999'")]),
     "key of two lines": (role(r'setup: {ssh_authorized_keys: ["a\nb"]}'), [(5, "roles.web.setup.ssh_authorized_keys[0]", "must be one line")]),
     "user data": (role("setup: {user_data: echo}"), [(5, "roles.web.setup.user_data", "#cloud-config")]),
-    "user data with a date": (role("setup: {user_data: {a: 2024-01-01}}"), [(5, "roles.web.setup.user_data", "JSON has no form")]),
+    "user data with a date": (role("setup: {user_data: {a: 2024-01-01}}"), [(5, "roles.web.setup.user_data.a", "is read as a date")]),
     "setting": (role('setup: {settings: {"a b": c}}'), [(5, "roles.web.setup.settings.a b", "must be letters")]),
     "time": (role("ready: {timeout: 5}"), [(5, "roles.web.ready.timeout", "must be a time like")]),
     "everything at once": (
         "service: hello\nroles:\n  web:\n    instances: x\n    size: {vcpus: 0}\n  b:\n    image: 5\n",
         [(3, "roles.web.image", "is missing"), (4, "roles.web.instances", "whole number"), (5, "roles.web.size.vcpus", "got 0"), (7, "roles.b.image", "must be a text")],
     ),
-    "tabs": ("service: a\nroles:\n\tweb: {}", [(3, "", "is not YAML")]),
+    "tabs": ("service: a\nroles:\n\tweb: {}", [(3, "", "is not YAML: it has a tab"), (3, "roles.web.image", "is missing")]),
     "no end": ("service: {a", [(1, "", "is not YAML")]),
     "two documents": ("--- a\n--- b", [(2, "", "is not YAML")]),
-    "a Python object": ("!!python/object:os.system x", [(1, "", "is not YAML")]),
-    "no such date": ("service: 2024-99-99", [(0, "", "is not YAML: month must be in 1..12")]),
-    "no digits": ("service: 0x_", [(0, "", "is not YAML")]),
-    "itself": ("service: &a [*a]", [(0, "", "is not YAML")]),
-    "a deep pit": ("service: " + "[" * 3000, [(0, "", "is not YAML")]),
-    "an endless number": ("service: " + "1" * 5000, [(0, "", "is not YAML")]),
+    "a Python object": ("!!python/object:os.system x", [(1, "", "has the tag '!!python/object:os.system'")]),
+    "no such date": (role("instances: 2024-99-99"), [(5, "roles.web.instances", "month must be in 1..12")]),
+    "a date": (role("setup: {settings: {A: 2024-01-01}}"), [(5, "roles.web.setup.settings.A", "put it in quotes")]),
+    "no digits": (role("instances: 0x_"), [(5, "roles.web.instances", "is read as a number, but is none")]),
+    "itself": (role("setup: &a {run: [*a]}"), [(5, "roles.web.setup.run[0]", "holds itself")]),
+    "its own merge": (role("setup: &a {<<: *a}"), [(5, "roles.web.setup.<<", "holds itself"), (5, "roles.web.setup.<<", "must be an alias")]),
+    "a bad merge": (role("setup: {<<: 5}"), [(5, "roles.web.setup.<<", "must be an alias of a mapping")]),
+    "a deep pit": ("service:\n " + "[" * 3000, [(2, "", "is nested too deeply")]),
+    "an endless number": (role("instances: " + "1" * 5000), [(5, "roles.web.instances", "too large a number")]),
+    "not a finite number": (role("setup: {user_data: {d: .nan}}"), [(5, "roles.web.setup.user_data.d", "too large a number, or none")]),
+    "a strange tag and more": (role("instances: !foo 5\n    size: {vcpus: 0}"), [(5, "roles.web.instances", "has the tag '!foo'"), (6, "roles.web.size.vcpus", "must be at least 1, got 0")]),
+    "a tagged mapping": (role("size: !foo {vcpus: 0}"), [(5, "roles.web.size", "has the tag"), (5, "roles.web.size.vcpus", "at least 1")]),
+    "bytes": (role("setup: {settings: {A: !!binary aGk=}}"), [(5, "roles.web.setup.settings.A", "has the tag '!!binary'")]),
+    "a tab and more": ("service: a\nroles:\n\tweb:\n\t\timage: b\n\t\tinstances: 0\n", [(3, "", "a tab"), (4, "", "a tab"), (5, "", "a tab"), (5, "roles.web.instances", "at least 1")]),
+    "a control character": ("service: a\x07b\nroles: {w: {image: a, x: 1}}", [(1, "", "U+0007 in column 11"), (1, "service", "is not a name"), (2, "roles.w.x", "not a field")]),
+    "keys that are no texts": (role("1: 2\n    yes: 3\n    ? [a]\n    : 4"), [(5, "roles.web.1", "not a text"), (5, "roles.web.1", "not a field"), (6, "roles.web.yes", "not a text"), (6, "roles.web.yes", "not a field"), (7, "roles.web", "has a key that no field could have")]),
+    "a key that no terminal shows": (role(r'"\e[2J": 1'), [(5, r"roles.web.'\x1b[2J'", "is not a field here")]),
+    "half characters": (role(r'"\ud800": 1'+"\n"+r'    setup: {user_data: {a: "\ud800"}, settings: {A: "\udc80"}}'), [(5, "roles.web", "no field could have"), (6, "roles.web.setup.settings.A", "half of a character"), (6, "roles.web.setup.user_data.a", "half")]),
+    "user data's keys": (role("setup: {user_data: {on: 1, a: {2: 3}}}"), [(5, "roles.web.setup.user_data.a.2", "put it in quotes"), (5, "roles.web.setup.user_data.on", "put it in quotes")]),
+    "user data as a text": (role("setup:\n      user_data: |\n        #cloud-config\n        a: 1\n        a: !x 2\n        d: 2024-13-01"), [(9, "roles.web.setup.user_data.a", "has the tag"), (9, "roles.web.setup.user_data.a", "is given twice"), (10, "roles.web.setup.user_data.d", "read as a date")]),
+    "user data that is no YAML": (role("setup:\n      user_data: |\n        #cloud-config\n        a: ["), [(9, "roles.web.setup.user_data", "is not YAML")]),
+    "user data of nothing": (role('setup: {user_data: "#cloud-config"}'), [(5, "roles.web.setup.user_data", "must be a mapping")]),
+    "a text beside a list": (
+        role('setup:\n      run: [a]\n      ssh_authorized_keys: [k]\n      settings: {A: b}\n      user_data:\n        runcmd: b\n        ssh_authorized_keys: k\n        write_files: {}\n        bootcmd: x\n'),
+        [(10, "roles.web.setup.user_data.runcmd", "must be a list: it is joined to that of setup.run"), (11, "roles.web.setup.user_data.ssh_authorized_keys", "must be a list"), (12, "roles.web.setup.user_data.write_files", "setup.settings")],
+    ),
+    "a text beside the disks": (role("volumes: {d: {size: 1GiB, mount: /srv}}\n    setup: {user_data: {bootcmd: null, runcmd: a}}"), [(6, "roles.web.setup.user_data.bootcmd", "volumes"), (6, "roles.web.setup.user_data.runcmd", "volumes")]),
+    "much memory": (role("size: {memory: 2TiB, disk: 3TiB}"), [(5, "roles.web.size.disk", "must be at most 2TiB"), (5, "roles.web.size.memory", "must be at most 1TiB, got 2TiB")]),
+    "a long time": (role("ready: {timeout: 25h}"), [(5, "roles.web.ready.timeout", "must be at most 24h, got 25h")]),
+    "stop": (role("stop: {drain: 25h, timeout: 0s, keep_overlay: 721h, x: 1}"), [(5, "roles.web.stop.drain", "24h"), (5, "roles.web.stop.keep_overlay", "720h"), (5, "roles.web.stop.timeout", "at least 1s"), (5, "roles.web.stop.x", "not a field")]),
+    "a reversed range": (role("endpoints: {h: {port: 9109-9100, target: 1, visibility: instance}}"), [(5, "roles.web.endpoints.h.port", "ends before it begins: say 9100-9109")]),
+    "no services": (role("ready: {services: 5}"), [(5, "roles.web.ready.services", "must be auto or a list of services")]),
+    "a service that is none": (role('ready: {services: [a, 5, "b\\nc"]}'), [(5, "roles.web.ready.services[1]", "must be a text"), (5, "roles.web.ready.services[2]", "one line")]),
+    "commands": (
+        role(r'setup: {run: ["", [], [""], 5, [a, 5], "a\0b", "\ud800", null]}'),
+        [(5, f"roles.web.setup.run[{n}]", said) for n, said in enumerate(["is an empty command", "is an empty command", "is an empty command", "must be a shell line", "must be a shell line", "holds a NUL", "half of a character", "must be a shell line"])],
+    ),
+    "owner": (role("setup: {files: [{path: /x, content: a, owner: root}]}"), [(5, "roles.web.setup.files[0].owner", "must be user:group, like www-data:www-data, got 'root'")]),
+    "a mode without quotes": (role("setup: {files: [{path: /x, content: a, mode: 0644}]}"), [(5, "roles.web.setup.files[0].mode", 'in quotes, like "0644"')]),
+    "a small disk": (role("volumes: {d: {size: 15MiB, mount: /srv}}"), [(5, "roles.web.volumes.d.size", "must be at least 16MiB, got 15MiB")]),
+    "a disk of nothing": (role("local_storage: {d: {}}"), [(5, "roles.web.local_storage.d.mount", "is missing"), (5, "roles.web.local_storage.d.size", "is missing")]),
+    "a disk's root folder": (role("volumes: {d: {size: 1GiB, mount: /srv, owner: Root, mode: 7}}"), [(5, "roles.web.volumes.d.mode", "four octal digits"), (5, "roles.web.volumes.d.owner", "user:group")]),
+    "clean volumes": (role("volumes: {d: {size: 1GiB, mount: /srv, clean_on_reimage: true}}"), [(5, "roles.web.volumes.d.clean_on_reimage", "not a field")]),
+    "perhaps clean": (role("local_storage: {d: {size: 1GiB, mount: /srv, clean_on_reimage: 1}}"), [(5, "roles.web.local_storage.d.clean_on_reimage", "must be true or false")]),
+    "two disks at one place": (
+        role("local_storage:\n      cache: {size: 1GiB, mount: /srv}\n    volumes:\n      data:\n        size: 5GiB\n        mount: /srv\n      cache: {size: 1GiB, mount: /c}"),
+        [(10, "roles.web.volumes.data.mount", "'/srv' is taken: roles.web.local_storage.cache has the same mount"), (11, "roles.web.volumes.cache", "has the same name")],
+    ),
+    "many disks": (role("volumes: {" + ", ".join(f"d{n}: {{size: 1GiB, mount: /d{n}}}" for n in range(21)) + "}"), [(3, "roles.web", "has 21 disks; 20 are the most")]),
 }  # fmt: skip
 
 
@@ -150,11 +208,101 @@ def test_a_file_of_gigabytes_is_not_read_as_yaml(tmp_path: Path):
         load(path, any_image)
 
 
-def test_bytes_that_are_no_text_are_a_problem_not_a_crash(tmp_path: Path):
-    path = tmp_path / "binary.yaml"
-    path.write_bytes(bytes(range(256)))
-    with pytest.raises(InvalidInput, match="is not YAML"):
+def problems_of(path: Path, content: bytes) -> list[str]:
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput) as caught:
         load(path, any_image)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_bytes_that_are_no_text_are_one_problem(tmp_path: Path):
+    assert problems_of(tmp_path / "f", b"a: b\n" + bytes(range(256))) == [
+        "line 2: is binary, not a text: it holds a NUL"
+    ]
+    assert problems_of(tmp_path / "f", GOOD.encode("utf-16"))[0].startswith("line 1: is binary")
+
+
+def test_a_byte_of_another_encoding_is_told_with_everything_else(tmp_path: Path):
+    text = role('instances: 0\n    setup: {run: ["echo Grüße"]}').encode("latin-1")
+    assert problems_of(tmp_path / "f", text) == [
+        "line 5: roles.web.instances: must be at least 1, got 0",
+        "line 6: is not UTF-8: byte 0xfc in column 27",
+    ]
+
+
+def test_a_small_file_that_stands_for_a_billion_values_is_a_problem():
+    lines = ["a0: &a0 [" + "x, " * 9 + "x]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 10}]" for n in range(1, 9))]
+    with pytest.raises(InvalidInput) as caught:
+        parse("\n".join([*lines, role("x: *a8")]), "f")
+    told = [problem for problem in caught.value.problems if "is too large" in problem.message]
+    assert [(problem.line, problem.path) for problem in told] == [(6, "a5")]
+
+
+def test_a_chain_of_aliases_is_as_deep_as_it_stands_for():
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 2000))]
+    with pytest.raises(InvalidInput, match="too deep, once its aliases are filled in"):
+        parse("\n".join(lines), "f")
+
+
+def test_aliases_and_merges_are_what_they_stand_for():
+    text = "service: a\nroles:\n  b: &b\n    image: c\n    instances: 2\n  d: {<<: *b, instances: 3}\n  e: *b\n"
+    assert [(role.name, role.image, role.instances) for role in parse(text, "f").roles] == [
+        ("b", "c", 2), ("d", "c", 3), ("e", "c", 2),
+    ]  # fmt: skip
+
+
+def test_disks_and_the_times_of_a_stop():
+    fields = (
+        'local_storage: {cache: {size: 1GiB, mount: /var/cache/app, mode: "0700", clean_on_reimage: true}}\n'
+        "    volumes: {data: {size: 5GiB, mount: /srv, owner: app:app}}\n"
+        "    stop: {drain: 5s, timeout: 2m, keep_overlay: 0s}"
+    )
+    (found,) = parse(role(fields), "f").roles
+    assert found.disks == (
+        Disk("data", DiskKind.VOLUME, 5120, "/srv", "app:app"),
+        Disk("cache", DiskKind.LOCAL, 1024, "/var/cache/app", "root:root", "0700", is_clean=True),
+    )
+    assert found.stop == Stop(5.0, 120.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "mount",
+    ["/", "srv", "/srv/", "/srv//a", "/a/../b", "/.", "/a b", "/proc", "/run/x", "/etc", "/tmp", "", "5", "/" + "a" * 100],
+)  # fmt: skip
+def test_where_no_disk_can_be_mounted(mount):
+    with pytest.raises(InvalidInput) as caught:
+        parse(role(f'volumes: {{d: {{size: 1GiB, mount: "{mount}"}}}}'), "f")
+    assert [(problem.line, problem.path) for problem in caught.value.problems] == [(5, "roles.web.volumes.d.mount")]
+
+
+# Words that YAML or a service file gives a meaning, so that random texts get further than the first character.
+WORDS = [
+    *"-:[]{},&*!|>'\"%@`#?=\t\n\0\ufeff\x85\u2028é", "\n  ", "\n    ", ": ", "- ", "&a ", "*a", "<<: ", "!!int ", "!!python/name:x ",
+    "!!timestamp ", "!!set ", "? ", "0x", "1:1", "1e9", ".inf", "2024-99-99", "null", "yes", "\\ud800", "\\UFFFFFFFF", "%YAML 9",
+    "\n---\n", "service: ", "roles: ", "web: ", "image: ", "endpoints: ", "port: ", "setup: ", "user_data: ", "run: ", "volumes: ",
+    "size: ", "mount: ", "#cloud-config\n", "ready: ", "9" * 5000,
+]  # fmt: skip
+
+
+def is_service_or_problems(data: bytes) -> bool:
+    try:
+        return isinstance(parse(data.decode(errors="surrogateescape"), "f"), Service)
+    except InvalidInput as error:
+        str(error).encode()  # can be printed
+        return bool(error.problems) and all(problem.line >= 1 for problem in error.problems)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=30).map("".join))
+def test_any_text_is_a_service_or_a_list_of_problems(text):
+    assert is_service_or_problems(text.encode(errors="surrogatepass"))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(0, len(GOOD)), st.integers(0, 12), st.sampled_from(WORDS).map(str.encode) | st.binary(max_size=5))
+def test_a_good_file_with_an_accident_is_a_service_or_a_list_of_problems(place, length, accident):
+    data = GOOD.encode()
+    assert is_service_or_problems(data[:place] + accident + data[place + length :])
 
 
 @pytest.mark.parametrize(
@@ -191,7 +339,7 @@ def test_an_unknown_image_is_told_with_everything_else():
         parse(text, "app.yaml", image_problem)
     assert [str(problem) for problem in raised.value.problems] == [
         "line 4: roles.web.image: there is no image nope",
-        "line 5: roles.web.instances: must be greater than or equal to 1, got 0",
+        "line 5: roles.web.instances: must be at least 1, got 0",
         "line 8: roles.db.image_size: is not a field here",
     ]
 
