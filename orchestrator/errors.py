@@ -14,6 +14,7 @@
     │  ├─ StoreConflict             exit 75   a record was changed by someone else meanwhile
     │  └─ Busy                      exit 75   someone else holds what this one needs
     └─ Refused                      exit 1    the world says no (pool full, not ours, damaged): a person has a look
+       ├─ NoRoom                    exit 1    a disk is full
        ├─ AgentRefused              exit 1    the guest's agent says no
        └─ Missing                   exit 1    a program or daemon is not installed or not running
 
@@ -101,6 +102,10 @@ class Busy(TransientError):
 
 class Refused(VmroleError):
     """The world said no and will say so again until somebody changes something."""
+
+
+class NoRoom(Refused):
+    """Something has no room on a host: it can go on as soon as there is some."""
 
 
 class AgentRefused(Refused):

@@ -5,7 +5,7 @@ Every method may raise the TransientErrors of ``errors``; what else is named. Al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.model.action import Frontend, Server
-    from orchestrator.model.names import DeploymentId, InstanceId, MachineId
-    from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent
-    from orchestrator.model.spec import Size
+    from orchestrator.model.names import DeploymentCopy, DeploymentId, InstanceId, MachineId, VolumeId
+    from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent
+    from orchestrator.model.spec import Disk, MachineSpec
     from orchestrator.model.world import BalancerSeen, GuestSeen, HostName, HostSeen, Lease
 
 Progress = Callable[[str], None]
@@ -65,7 +65,40 @@ class Host(Protocol):
 
     def create_seed(self, machine: MachineId, disc: bytes) -> None: ...
 
-    def define_domain(self, machine: MachineId, digest: str, size: Size) -> None: ...
+    def create_disk(self, file: str, size_bytes: int) -> None:
+        """Make an empty sparse disk unless there is one of that name. Raises NoRoom when there is no room."""
+
+    def grow_disk(self, file: str, size_bytes: int, domain: str) -> None:
+        """Enlarge a disk; never makes it smaller. ``domain``: who has it open now, "" if nobody."""
+
+    def export_volume(self, file: str) -> AbstractContextManager[Iterator[bytes]]:
+        """A file of the pool, in pieces."""
+
+    def import_volume(self, volume: VolumeId, size_bytes: int, pieces: Iterator[bytes], report: Progress) -> None:
+        """Store a volume from elsewhere; its ``coming`` exists from before the first byte until after the last."""
+
+    def disk_usage(self) -> dict[str, tuple[int, int]]:
+        """File → capacity and allocation in bytes, of local storage, volumes and their snapshots."""
+
+    def snapshot_volume(self, volume: VolumeId, name: str, domain: str) -> None:
+        """Copy a volume as it is at this moment; the copy's marker is made last. One that is whole stays as it is.
+
+        ``domain``: who has it open now, "" if nobody. Raises NoRoom, and Refused when the volume is not whole.
+        """
+
+    def restore_volume(self, volume: VolumeId, name: str) -> None:
+        """Put a volume that nobody has open back to a snapshot; its ``coming`` exists meanwhile, and after a failure.
+
+        Raises NoRoom, and Refused when there is no whole snapshot of that name.
+        """
+
+    def put_copy(self, copy: DeploymentCopy, content: bytes) -> None:
+        """Store a deployment's record, then its marker."""
+
+    def shut_down(self, machine: MachineId) -> None:
+        """Press the power button: ask the guest's kernel to shut down, without its agent."""
+
+    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int) -> None: ...
 
     def start_domain(self, machine: MachineId) -> None: ...
 
@@ -93,6 +126,15 @@ class Guests(Protocol):
     def look(self, host: Host, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None) -> GuestSeen:
         """How far the guest is. A guest that still runs the boot ``known_boot`` is not asked for more than that."""
 
+    def shut_down(self, host: Host, machine: MachineId, act: Act) -> None:
+        """Give notice of ``act`` and ask the guest to shut down: by its agent, else by the power button.
+
+        Returns at once; the machine goes off later, or never. Asking again does no harm.
+        """
+
+    def grow(self, host: Host, machine: MachineId, disk: Disk) -> None:
+        """Enlarge a mounted disk's file system to the disk. Raises AgentSilent, AgentRefused."""
+
 
 class Balancer(Protocol):
     """HAProxy and the addresses that it serves."""
@@ -112,8 +154,11 @@ class Balancer(Protocol):
 
     def add_server(self, server: Server) -> None: ...
 
+    def drain_server(self, backend: str, name: str) -> None:
+        """No new connections for it; returns at once. Nothing to do if there is no such server."""
+
     def remove_server(self, backend: str, name: str) -> None:
-        """Drain, maintenance, delete. Raises BalancerAway if connections still hold it after a few seconds."""
+        """Maintenance, end what connections are left, delete. Raises BalancerAway if it cannot be deleted yet."""
 
     def listeners(self) -> frozenset[tuple[str, int]]:
         """(address, port) of every TCP listener where the VIPs live , HAProxy's own too; ``*`` is any address."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import libvirt
 
-from orchestrator.errors import AgentRefused, AgentSilent, HostAway, NotFound, Refused, VmroleError
+from orchestrator.errors import AgentRefused, AgentSilent, HostAway, NoRoom, NotFound, Refused, VmroleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +39,7 @@ SILENT = frozenset(
     }
 )
 AWAY = frozenset({libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC})
+
 
 _events_lock = threading.Lock()
 _events_running: list[threading.Thread] = []
@@ -125,9 +126,14 @@ class Connection:
             return HostAway(text, "is libvirtd running? `vmrole doctor` checks it")
         if code in GONE:
             return NotFound(text)
-        if "No space left" in text:
-            return Refused(text, "free some room there, then run the same command again")
+        if is_full(text):
+            return NoRoom(text, "free some room there, then run the same command again")
         return Refused(text)
+
+
+def is_full(text: str) -> bool:
+    """Whether an error of a daemon or of QEMU says that a disk is full: it comes as words only."""
+    return "No space left" in text or "Disk quota exceeded" in text
 
 
 def agent_error(error: libvirt.libvirtError, domain: str) -> VmroleError:

@@ -1,4 +1,4 @@
-"""Guests, by their agents: how far one is on its way to ready, and commands run in it.
+"""Guests, by their agents: how far one is on its way to ready, and commands run in it, the last one too.
 
 A look costs a few cheap calls. The services are judged by one probe that runs inside the guest and waits there for
 its service manager to settle, so the guest is not made slower by being watched; the probe under way is remembered
@@ -14,15 +14,19 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.drivers.clock import SystemClock
 from orchestrator.engine.readiness import PROBE, Report, judge_services, setup_result
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.text import line, lines
 from orchestrator.model.world import GuestSeen
+from orchestrator.render.disks import grow_argv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orchestrator.model.names import MachineId
+    from orchestrator.model.record import Act
+    from orchestrator.model.spec import Disk
     from orchestrator.ports import Clock, Host
 
 CALL_S = 5.0
@@ -35,8 +39,16 @@ OUTPUT = "/var/log/cloud-init-output.log"
 SPOOL = r"""umask 077; d=$(mktemp -d /tmp/vmrole-exec.XXXXXX) || exit 126
 ( "$@" ) >"$d/out" 2>"$d/err" </dev/null; code=$?; echo "$d"; exit $code"""
 _SPOOL_FOLDER = re.compile(r"/tmp/vmrole-exec\.[A-Za-z0-9]+")  # noqa: S108 - the guest's, made by its mktemp
+_ITS_OWN = re.compile(r"Cloud-init v\. |[0-9-]{10} [0-9:,]{12} - [a-z_]+\.py\[")  # cloud-init's own lines in OUTPUT
 PIECE_BYTES = 1024 * 1024
 FILE_BYTES = 64 * 1024
+GROW_S = 30.0
+# The notice, the guest's own hook, the end. Who makes the file does it: asked again, it is on its way already.
+# By its path: busybox's shell has a "poweroff" of its own, which only busybox's init understands.
+STOP = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 022; mkdir -p /run/vmrole
+(set -C; echo "$1" >/run/vmrole/stopping) 2>/dev/null || [ ! -e /run/vmrole/stopping ] || exit 0
+[ ! -x /etc/vmrole/stopping ] || /etc/vmrole/stopping "$1" </dev/null
+/sbin/poweroff || poweroff"""
 PROBE_BYTES = 1024 * 1024
 
 
@@ -52,7 +64,8 @@ class Outcome:
 class AgentGuests:
     """Looks at guests, and runs commands in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._probes: dict[str, tuple[str, int]] = {}  # domain → (boot, process in the guest)
         self._reports: dict[str, tuple[str, Report]] = {}  # domain → (boot, what its last probe found)
 
@@ -94,6 +107,41 @@ class AgentGuests:
         report = judge_services(outcome.stdout[:PROBE_BYTES].decode(errors="replace"), services)
         self._reports[domain] = (boot, report)
         return report
+
+    def shut_down(self, host: Host, machine: MachineId, act: Act) -> None:
+        """By what there is: our script, else (Windows, guest-exec disabled) the agent's own way, else the power button.
+
+        Only one of them in each call: a second one would cut short what the first gives time for.
+        """
+        script = {"path": "/bin/sh", "arg": ["-c", STOP, "vmrole-stop", act.value], "capture-output": False}
+        try:
+            host.agent(machine.domain, "guest-exec", script, CALL_S)
+        except AgentSilent:
+            host.shut_down(machine)
+        except AgentRefused:
+            _power_down(host, machine)
+
+    def grow(self, host: Host, machine: MachineId, disk: Disk) -> None:
+        shell, *words = grow_argv(disk)
+        pid = start(host, machine.domain, [f"/bin/{shell}", *words])
+        deadline = self._clock.now() + GROW_S
+        while (outcome := poll(host, machine.domain, pid)) is None:
+            if self._clock.now() >= deadline:
+                raise AgentSilent(f"{machine.domain} is still enlarging disk {disk.name} after {GROW_S:.0f} s")
+            self._clock.wait(0.1)
+        if outcome.code:
+            said = lines(outcome.stderr[-FILE_BYTES:].decode(errors="replace")) or (f"exit code {outcome.code}",)
+            raise AgentRefused(f"{machine.domain} cannot enlarge disk {disk.name}: {said[-1]}")
+
+
+def _power_down(host: Host, machine: MachineId) -> None:
+    """Ask the agent to shut the guest down by its own means: it has no answer for the case that it does."""
+    try:
+        host.agent(machine.domain, "guest-shutdown", {"mode": "powerdown"}, CALL_S)
+    except AgentSilent:
+        pass
+    except AgentRefused:
+        host.shut_down(machine)
 
 
 def start(host: Host, domain: str, argv: Sequence[str], *, stdin: bytes = b"") -> int:
@@ -150,9 +198,9 @@ def _piece(handle: int) -> dict[str, object]:
 
 
 def _last_words(host: Host, domain: str) -> tuple[str, ...]:
-    """What setup's commands printed last: cloud-init's own error often only says that there was one."""
+    """What setup's commands printed last: cloud-init's own errors often only say that there was one."""
     try:
-        said = lines(_read(host, domain, OUTPUT, last_bytes=2048))
+        said = [text for text in lines(_read(host, domain, OUTPUT, last_bytes=2048)) if not _ITS_OWN.match(text)]
     except (AgentRefused, AgentSilent):
         return ()
     return (f"its last output: {' / '.join(said[-3:])}",) if said else ()

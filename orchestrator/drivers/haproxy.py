@@ -21,7 +21,7 @@ from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
 from orchestrator.render import haproxy as text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.config.site import Site
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SOCKET_S = 5.0
 RELOAD_S = 10.0
-DRAIN_S = 5.0
+REMOVE_S = 5.0
 
 
 class HaproxyBalancer:
@@ -49,11 +49,12 @@ class HaproxyBalancer:
         vips = self._vips()
         try:
             info, servers = self._ask("show info"), self._ask("show servers state")
+            sessions = parse_sessions(self._ask(text.sessions_command()))
         except BalancerAway as away:
             # Nobody listens: it does not run. A socket that is there but silent is another matter.
             problem = "" if _is_refused(away) else str(away)
             return BalancerSeen(saved=saved, vips=vips, problem=problem)
-        return BalancerSeen(True, _field(info, "description"), saved, parse_servers(servers), vips)
+        return BalancerSeen(True, _field(info, "description"), saved, parse_servers(servers, sessions), vips)
 
     def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -137,18 +138,18 @@ class HaproxyBalancer:
         for command in enable:
             self._order(command)
 
-    def remove_server(self, backend: str, name: str) -> None:
+    def drain_server(self, backend: str, name: str) -> None:
         self._order(text.state_command(backend, name, "drain"))
-        deadline = time.monotonic() + DRAIN_S
-        while self._sessions(backend, name) and time.monotonic() < deadline:
-            _pause()
+
+    def remove_server(self, backend: str, name: str) -> None:
         self._order(text.state_command(backend, name, "maint"))
+        deadline = time.monotonic() + REMOVE_S
         answer = ""
-        while time.monotonic() < deadline + DRAIN_S:
-            answer = self._ask(text.delete_command(backend, name))
-            if "Server deleted" in answer or "No such server" in answer:
-                return
+        while time.monotonic() < deadline:
             self._ask(text.shutdown_command(backend, name))
+            answer = self._ask(text.delete_command(backend, name))
+            if "Server deleted" in answer or _is_absent(answer):
+                return
             _pause()
         raise BalancerAway(f"HAProxy does not let go of server {backend}/{name}: {answer.strip()}")
 
@@ -167,9 +168,6 @@ class HaproxyBalancer:
     def _vips(self) -> frozenset[str]:
         answer = run([*self._prefix, "ip", "-json", "-4", "address", "show", "dev", self._device]).stdout
         return frozenset(a["local"] for link in json.loads(answer or "[]") for a in link.get("addr_info", []))
-
-    def _sessions(self, backend: str, name: str) -> int:
-        return parse_sessions(self._ask("show stat"), backend, name)
 
     def _is_up(self) -> bool:
         """Whether it runs. Raises BalancerAway when something is there that does not answer."""
@@ -193,11 +191,11 @@ class HaproxyBalancer:
     def _order(self, command: str) -> None:
         """Give a command that answers nothing when it is carried out."""
         answer = self._ask(command).strip()
-        if answer and "No such server" not in answer and "is already" not in answer:
+        if answer and not _is_absent(answer) and "is already" not in answer:
             raise Refused(f"HAProxy refuses `{command}`: {answer}")
 
 
-def parse_servers(answer: str) -> dict[tuple[str, str], ServerSeen]:
+def parse_servers(answer: str, sessions: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], ServerSeen]:
     """Read ``show servers state``, version 1 (management guide): columns by the names in its comment line."""
     names: list[str] = []
     found = {}
@@ -207,13 +205,19 @@ def parse_servers(answer: str) -> dict[tuple[str, str], ServerSeen]:
             continue
         columns = dict(zip(names, row.split(), strict=False))
         if "srv_name" in columns:
-            found[columns["be_name"], columns["srv_name"]] = ServerSeen(
+            key = columns["be_name"], columns["srv_name"]
+            found[key] = ServerSeen(
                 columns["srv_addr"],
                 int(columns["srv_port"]),
                 _admin_state(int(columns["srv_admin_state"])),
                 columns["srv_op_state"] == "2",
+                sessions.get(key, 0),
             )
     return found
+
+
+def _is_absent(answer: str) -> bool:
+    return "No such server" in answer or "No such backend" in answer
 
 
 def _admin_state(bits: int) -> ServerState:
@@ -223,13 +227,10 @@ def _admin_state(bits: int) -> ServerState:
     return ServerState.DRAIN if bits & 0x18 else ServerState.READY
 
 
-def parse_sessions(answer: str, backend: str, name: str) -> int:
-    """The sessions that a server holds now, from ``show stat``: columns pxname, svname, …, scur is the fifth."""
-    for row in answer.splitlines():
-        columns = row.split(",")
-        if columns[:2] == [backend, name]:
-            return int(columns[4] or 0)
-    return 0
+def parse_sessions(answer: str) -> dict[tuple[str, str], int]:
+    """The sessions that each server holds now, from ``show stat``: columns pxname, svname, …, scur is the fifth."""
+    rows = (row.split(",") for row in answer.splitlines() if not row.startswith("#"))
+    return {(row[0], row[1]): int(row[4] or 0) for row in rows if len(row) > 4}
 
 
 def _master_pids(answer: str) -> list[int]:

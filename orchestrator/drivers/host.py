@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from lxml import etree
 
 from orchestrator.drivers._libvirt import Connection, agent_error
 from orchestrator.drivers._pool import Pool
+from orchestrator.drivers._volumes import Volumes
 from orchestrator.errors import AgentRefused, NotFound
 from orchestrator.model.names import parse_machine
 from orchestrator.model.text import lines
@@ -22,12 +24,13 @@ from orchestrator.render import network as networks
 from orchestrator.render.volume import pool_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from orchestrator.config.site import HostSite
-    from orchestrator.model.names import DeploymentId, MachineId
-    from orchestrator.model.spec import Size
+    from orchestrator.model.names import DeploymentCopy, DeploymentId, MachineId, VolumeId
+    from orchestrator.model.spec import MachineSpec
     from orchestrator.ports import Progress
 
 CONSOLE_LINES = 20
@@ -37,6 +40,28 @@ _UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 )
+_OFF, _PAUSED = libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_PAUSED
+_REASONS = {
+    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): "shutdown",
+    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): "destroyed",
+    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): "crashed",
+    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED): "migrated",
+    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED): "saved",
+    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): "failed",
+    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT): "snapshot",
+    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_DAEMON): "libvirt",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): "by somebody",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION): "migration",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE): "saving",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_DUMP): "dump",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): "I/O error",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG): "watchdog",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT): "snapshot",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN): "shutting down",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT): "snapshot",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): "crashed",
+    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP): "starting",
+}
 # The guest's answers come from an untrusted place: a reply over this is not parsed.
 AGENT_BYTES = 4 * 1024**2
 
@@ -49,6 +74,7 @@ class LibvirtHost:
         self._owner = owner
         self._connection = Connection(site.name, site.uri)
         self._pool = Pool(self._connection, owner)
+        self._volumes = Volumes(self._pool)
 
     @property
     def name(self) -> str:
@@ -66,18 +92,38 @@ class LibvirtHost:
     def observe(self) -> HostSeen:
         connection = self._connection.get()
         with self._connection.errors("listing domains and networks"):
-            found = [d for d in connection.listAllDomains() if parse_machine(d.name()) is not None]
-            seen = {domain.name(): _domain_seen(domain) for domain in found}
+            seen = [self._domain_seen(domain) for domain in connection.listAllDomains()]
             nets = {network.name(): _network_seen(network) for network in connection.listAllNetworks()}
-        has_pool, volumes, free_bytes = self._pool.observe()
-        return HostSeen(
+        pool = self._pool.observe()
+        found = HostSeen(
             self.name,
-            domains={name: domain for name, domain in seen.items() if domain is not None},
+            domains={domain.name: domain for domain in seen if domain is not None},
             networks={name: network for name, network in nets.items() if network is not None},
-            volumes=volumes,
-            has_pool=has_pool,
-            free_bytes=free_bytes,
         )
+        if pool is None:
+            return found
+        return replace(
+            found,
+            has_pool=True,
+            volumes=pool.volumes,
+            free_bytes=pool.free_bytes,
+            sizes=pool.sizes,
+            altered=pool.altered,
+        )
+
+    def _domain_seen(self, domain: libvirt.virDomain) -> DomainSeen | None:
+        """What libvirt says of a domain; None if it does not concern us, or vanished while we asked."""
+        try:
+            name, (state, reason), is_persistent = domain.name(), domain.state(), bool(domain.isPersistent())
+            said = domains.describe(domain.XMLDesc(), self._owner, pool_path(self._owner))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+        if not said.is_marked and not said.files and parse_machine(name) is None:
+            return None
+        power, why = _power(state, reason), _why(state, reason)
+        return DomainSeen(name, power, said.owner, said.machine, why, is_persistent, said.files, said.place, said.spec)
 
     def create_pool(self) -> None:
         self._pool.create()
@@ -127,18 +173,51 @@ class LibvirtHost:
     def create_seed(self, machine: MachineId, disc: bytes) -> None:
         self._pool.put(machine.seed, disc, "0600")
 
-    def define_domain(self, machine: MachineId, digest: str, size: Size) -> None:
+    def create_disk(self, file: str, size_bytes: int) -> None:
+        self._volumes.create(file, size_bytes)
+
+    def grow_disk(self, file: str, size_bytes: int, domain: str) -> None:
+        self._volumes.grow(file, size_bytes, domain)
+
+    def export_volume(self, file: str) -> AbstractContextManager[Iterator[bytes]]:
+        return self._volumes.export(file)
+
+    def import_volume(self, volume: VolumeId, size_bytes: int, pieces: Iterator[bytes], report: Progress) -> None:
+        self._volumes.bring(volume, size_bytes, pieces, report)
+
+    def disk_usage(self) -> dict[str, tuple[int, int]]:
+        return self._pool.usage()
+
+    def snapshot_volume(self, volume: VolumeId, name: str, domain: str) -> None:
+        self._volumes.snapshot(volume, name, domain)
+
+    def restore_volume(self, volume: VolumeId, name: str) -> None:
+        self._volumes.restore(volume, name)
+
+    def put_copy(self, copy: DeploymentCopy, content: bytes) -> None:
+        self._pool.remove(copy.marker)
+        self._pool.put(copy.file, content, "0600")
+        self._pool.mark(copy.marker)
+
+    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int) -> None:
         if not self._pool.has(machine.console):
             self._pool.put(machine.console, b"", "0600")
         around = domains.Surroundings(self._owner, pool_path(self._owner), self._site.accelerator)
         with self._connection.errors(f"defining domain {machine.domain}"):
-            self._connection.get().defineXMLFlags(domains.domain_xml(machine, size, digest, around))
+            self._connection.get().defineXMLFlags(domains.domain_xml(machine, spec, place, around))
 
     def start_domain(self, machine: MachineId) -> None:
         with self._connection.errors(f"starting domain {machine.domain}"):
             domain = self._connection.get().lookupByName(machine.domain)
+            _end_crashed(domain)
             if not domain.isActive():
                 domain.create()
+
+    def shut_down(self, machine: MachineId) -> None:
+        with contextlib.suppress(NotFound), self._connection.errors(f"shutting down domain {machine.domain}"):
+            domain = self._connection.get().lookupByName(machine.domain)
+            if domain.isActive():
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
     def destroy_domain(self, domain: str) -> None:
         with contextlib.suppress(NotFound), self._connection.errors(f"switching off domain {domain}"):
@@ -152,7 +231,9 @@ class LibvirtHost:
 
     def undefine_domain(self, domain: str) -> None:
         with contextlib.suppress(NotFound), self._connection.errors(f"undefining domain {domain}"):
-            self._connection.get().lookupByName(domain).undefineFlags(_UNDEFINE)
+            found = self._connection.get().lookupByName(domain)
+            _end_crashed(found)
+            found.undefineFlags(_UNDEFINE)
 
     def delete_volume(self, volume: str) -> None:
         self._pool.remove(volume)
@@ -184,20 +265,15 @@ def _destroy(domain: libvirt.virDomain) -> None:
             raise
 
 
+def _end_crashed(domain: libvirt.virDomain) -> None:
+    """End what is left of a guest that panicked: libvirt keeps its QEMU, and its files open, until somebody does."""
+    if domain.state()[0] == libvirt.VIR_DOMAIN_CRASHED and domain.isActive():
+        _destroy(domain)
+
+
 def _version(number: int) -> str:
     """Libvirt packs a version as major * 1000000 + minor * 1000 + release."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def _domain_seen(domain: libvirt.virDomain) -> DomainSeen | None:
-    """What libvirt says of a domain; None if it vanished while we asked."""
-    try:
-        state, reason = domain.state()
-        return DomainSeen(domain.name(), _power(state, reason), _owner_of(domain))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
-        raise
 
 
 def _power(state: int, reason: int) -> Power:
@@ -210,14 +286,11 @@ def _power(state: int, reason: int) -> Power:
     return Power.UNSETTLED
 
 
-def _owner_of(domain: libvirt.virDomain) -> str:
-    try:
-        mark = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, domains.MARK_NS)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-            return ""
-        raise
-    return etree.fromstring(mark).get("owner", "")
+def _why(state: int, reason: int) -> str:
+    """Libvirt's reason for a state, in a word; "" while a domain runs."""
+    if state == libvirt.VIR_DOMAIN_CRASHED:
+        return "crashed"
+    return _REASONS.get((state, reason), "") if state != libvirt.VIR_DOMAIN_RUNNING else ""
 
 
 def _network_seen(network: libvirt.virNetwork) -> NetworkSeen | None:

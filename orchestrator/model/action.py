@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from orchestrator.model.names import DeploymentId, InstanceId, MachineId
-from orchestrator.model.record import Event, InstanceRecord
-from orchestrator.model.spec import Protocol, Size
+from orchestrator.model.names import DeploymentId, InstanceId, MachineId, VolumeId
+from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord
+from orchestrator.model.spec import Disk, MachineSpec, Protocol
 from orchestrator.model.world import HostName, Lease
 
 
@@ -90,8 +90,55 @@ class DefineDomain:
 
     host: str
     machine: MachineId
-    digest: str
-    size: Size
+    spec: MachineSpec
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateDisk:
+    """Make an empty disk beside the overlay; one that is there stays as it is."""
+
+    host: str
+    file: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrowDisk:
+    """Enlarge a disk, and its file system if the machine runs. ``machine`` None: nobody has it open."""
+
+    host: str
+    file: str
+    size_bytes: int
+    machine: MachineId | None
+    disk: Disk
+
+
+@dataclass(frozen=True, slots=True)
+class MoveVolume:
+    """Copy a volume that nobody has open to another host; the old one stays until that is done."""
+
+    source: str
+    host: str
+    volume: VolumeId
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCopy:
+    """Keep a deployment's record on a host, beside its machines."""
+
+    host: str
+    record: DeploymentRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ShutDown:
+    """Give a guest notice of what is done to it, and ask it to shut down."""
+
+    host: str
+    machine: MachineId
+    act: Act
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +245,16 @@ class AddServer:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainServer:
+    """Let a server finish its connections, and give it no new ones."""
+
+    backend: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveServer:
-    """Take a server out of rotation: drain, maintenance, delete."""
+    """Take a server out of rotation, ending what connections it still has."""
 
     backend: str
     name: str
@@ -231,7 +286,8 @@ class ForgetDeployment:
 
 Action = (
     CreatePool | DeletePool | PlaceImage | CreateNetwork | ChangeLeases | DeleteNetwork
-    | CreateOverlay | CreateSeed | DefineDomain | StartDomain | DestroyDomain | ResumeDomain | UndefineDomain
-    | DeleteVolume | ConfigureBalancer | SaveServers | StopBalancer | AddVip | RemoveVip | AddServer | RemoveServer
+    | CreateOverlay | CreateSeed | CreateDisk | GrowDisk | MoveVolume | SaveCopy
+    | DefineDomain | StartDomain | ShutDown | DestroyDomain | ResumeDomain | UndefineDomain | DeleteVolume
+    | ConfigureBalancer | SaveServers | StopBalancer | AddVip | RemoveVip | AddServer | DrainServer | RemoveServer
     | SaveInstance | ForgetInstance | ForgetDeployment
 )  # fmt: skip

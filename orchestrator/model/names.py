@@ -6,19 +6,31 @@ User-given names hold no dot, so every name of ours parses back without doubt. T
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import uuid
 from dataclasses import dataclass
 from enum import Enum
 
+CACHED_NAMES = 16384  # every look at the world reads the same names again
 NAME_RULE = "1 to 40 of a-z, 0-9 and -, not starting or ending with -"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _INSTANCE = re.compile(rf"({_NAME.pattern})-(0|[1-9][0-9]{{0,5}})")
 _MACHINE = re.compile(
-    rf"(?P<service>{_NAME.pattern})\.(?P<slot>production|staging)\.(?P<instance>[a-z0-9-]+)\.g(?P<generation>[1-9][0-9]*)"
+    rf"(?P<service>{_NAME.pattern})\.(?P<slot>production|staging)\.(?P<instance>[a-z0-9-]+)"
+    rf"\.g(?P<generation>[1-9][0-9]{{0,8}})"
 )
 _BASE = re.compile(r"base\.([0-9a-f]{64})\.(qcow2|ok)")
+_DISK = re.compile(
+    rf"(?P<service>{_NAME.pattern})\.(?P<slot>production|staging)\.(?P<instance>[a-z0-9-]+)"
+    rf"\.(?P<disk>{_NAME.pattern})\.(?:p(?P<place>[1-9][0-9]{{0,8}})\.local\.raw|volume\.(?P<part>raw|coming)"
+    rf"|(?P<snapshot>{_NAME.pattern})\.snapshot\.(?P<half>raw|ok))"
+)
+_CLEAN = re.compile(rf"(?P<machine>.+)\.(?P<disk>{_NAME.pattern})\.clean\.raw")
+_COPY = re.compile(
+    rf"(?P<service>{_NAME.pattern})\.(?P<slot>production|staging)\.r(?P<revision>[1-9][0-9]{{0,8}})\.(?:json|ok)"
+)
 
 
 class Slot(Enum):
@@ -110,8 +122,12 @@ class MachineId:
 
     @property
     def volumes(self) -> tuple[str, ...]:
-        """The files that live and die with this machine."""
+        """The files that every machine has for itself."""
         return (self.overlay, self.seed, self.console)
+
+    def clean_disk(self, name: str) -> str:
+        """Local storage that is new in every generation."""
+        return f"{self}.{name}.clean.raw"
 
     @property
     def server(self) -> str:
@@ -119,12 +135,101 @@ class MachineId:
         return f"{self.instance.name}.g{self.generation}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class VolumeId:
+    """A durable disk of one instance, for ever the same."""
+
+    instance: InstanceId
+    name: str
+
+    def __str__(self) -> str:
+        """As people say it: ``hello/web-0/data``."""
+        return f"{self.instance.deployment.service}/{self.instance.name}/{self.name}"
+
+    @property
+    def file(self) -> str:
+        return f"{self.instance}.{self.name}.volume.raw"
+
+    @property
+    def coming(self) -> str:
+        """An empty file that exists while ``file`` is being written by us, and is not whole."""
+        return f"{self.instance}.{self.name}.volume.coming"
+
+    def snapshot(self, name: str) -> str:
+        return f"{self.instance}.{self.name}.{name}.snapshot.raw"
+
+    def snapshot_marker(self, name: str) -> str:
+        """An empty file that exists only beside a snapshot that is whole."""
+        return f"{self.instance}.{self.name}.{name}.snapshot.ok"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """What the name of a file of an instance's disks says.
+
+    ``place`` not 0: local storage of the instance's ``place``-th place. ``snapshot`` not "": of a volume.
+    ``is_marker``: it says something of the file beside it (a volume's ``coming``, a snapshot's ``ok``).
+    """
+
+    volume: VolumeId
+    place: int = 0
+    snapshot: str = ""
+    is_marker: bool = False
+
+
+def local_disk(instance: InstanceId, place: int, name: str) -> str:
+    """Local storage: every place that the instance moves to gives it a new and empty one."""
+    return f"{instance}.{name}.p{place}.local.raw"
+
+
+@functools.lru_cache(maxsize=CACHED_NAMES)
+def parse_disk(text: str) -> DiskFile | None:
+    """The disk that a file's name speaks of; None if it is none of an instance's local storage and volumes."""
+    match = _DISK.fullmatch(text)
+    instance = parse_instance_name(match["instance"]) if match else None
+    if match is None or instance is None:
+        return None
+    key = VolumeId(InstanceId(DeploymentId(match["service"], match["slot"]), *instance), match["disk"])
+    is_marker = match["part"] == "coming" or match["half"] == "ok"
+    return DiskFile(key, int(match["place"] or 0), match["snapshot"] or "", is_marker)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentCopy:
+    """A deployment's record kept beside its machines, so that a lost store can be rebuilt from the hosts.
+
+    ``marker`` exists only beside a ``file`` that is whole.
+    """
+
+    deployment: DeploymentId
+    revision: int
+
+    @property
+    def file(self) -> str:
+        return f"{self.deployment}.r{self.revision}.json"
+
+    @property
+    def marker(self) -> str:
+        return f"{self.deployment}.r{self.revision}.ok"
+
+
+@functools.lru_cache(maxsize=CACHED_NAMES)
+def parse_copy(text: str) -> DeploymentCopy | None:
+    """The copy of a deployment's record that a file's name speaks of; else None."""
+    match = _COPY.fullmatch(text)
+    if match is None:
+        return None
+    return DeploymentCopy(DeploymentId(match["service"], match["slot"]), int(match["revision"]))
+
+
+@functools.lru_cache(maxsize=CACHED_NAMES)
 def parse_instance_name(text: str) -> tuple[str, int] | None:
     """``web-0`` → ("web", 0); None if it is no instance's name."""
     match = _INSTANCE.fullmatch(text)
     return (match.group(1), int(match.group(2))) if match else None
 
 
+@functools.lru_cache(maxsize=CACHED_NAMES)
 def parse_machine(text: str) -> MachineId | None:
     """The machine that a domain's name speaks of; None if the name is not of our making."""
     match = _MACHINE.fullmatch(text)
@@ -135,8 +240,11 @@ def parse_machine(text: str) -> MachineId | None:
     return MachineId(InstanceId(deployment, *instance), int(match["generation"]))
 
 
+@functools.lru_cache(maxsize=CACHED_NAMES)
 def machine_of_volume(volume: str) -> MachineId | None:
-    """The machine whose overlay, seed or console log this is (virtlogd's rotated ``.0`` too); else None."""
+    """The machine whose overlay, seed, clean disk or console log this is (its rotated ``.0`` too); else None."""
+    if clean := _CLEAN.fullmatch(volume):
+        return parse_machine(clean["machine"])
     for suffix in (".overlay.qcow2", ".seed.iso"):
         if volume.endswith(suffix):
             return parse_machine(volume.removesuffix(suffix))
@@ -170,5 +278,6 @@ def libvirt_uuid(owner: str, name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"vmrole:{owner}/{name}"))
 
 
+@functools.lru_cache(maxsize=CACHED_NAMES)
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

@@ -12,10 +12,28 @@ from orchestrator.model.spec import MachineSpec, Service
 
 
 class Wanted(Enum):
-    """What is wanted of a deployment or an instance."""
+    """What is wanted of a deployment or an instance. STOPPED: an instance that holds its place, switched off.
+
+    ERASED: a deployment that is to be gone with its volumes.
+    """
 
     UP = "up"
+    STOPPED = "stopped"
     GONE = "gone"
+    ERASED = "erased"
+
+
+class Act(Enum):
+    """What can be done to an instance's machine, in the words of the command line."""
+
+    REBOOT = "reboot"
+    REIMAGE = "reimage"
+    UNDO = "undo-reimage"
+    RELOCATE = "relocate"
+    STOP = "stop"
+    START = "start"
+    UPGRADE = "upgrade"
+    DELETE = "delete"
 
 
 class Stage(Enum):
@@ -59,6 +77,46 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Successor:
+    """The machine that takes over as soon as the current one is at rest; its disks are made before.
+
+    ``act`` is why, ``cause`` says it in words. For UNDO it is an older machine, whose overlay has been kept.
+    """
+
+    act: Act
+    generation: int
+    machine: MachineSpec
+    host: str
+    dip: str
+    place: int
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The machine before the last reimage: its overlay is kept for a way back.
+
+    ``until``: Unix seconds, None as long as the new machine has not been ready.
+    """
+
+    generation: int
+    machine: MachineSpec
+    boot: int
+    failure: Failure | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """A machine on its way to rest, in Unix seconds: drained since ``since``, then asked to shut down, then cut off."""
+
+    act: Act
+    since: float
+    asked: float | None = None
+    cut: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentRecord:
     """A deployment as wanted.
 
@@ -83,6 +141,10 @@ class InstanceRecord:
     ``boot_id``: the guest kernel's own, of the boot whose readiness ``timeline`` tells; "" until the agent told it.
     ``has_run``: its overlay has been used, and is kept as long as the machine. ``starts``: how often it was seen to
     start without becoming ready since. ``deadline``: Unix seconds by which it has to be ready.
+    ``newest``: the highest generation that any machine of it was given. ``place`` counts the places it has lived in.
+    ``reboot``: when a reboot was asked for that is still to be done. ``volumes``: names of those that have been in
+    use, of which none is ever made anew. ``held``: the deployment's revision at which it was given an older machine
+    back: what that revision asks for is not asked of it again.
     """
 
     id: InstanceId
@@ -98,6 +160,14 @@ class InstanceRecord:
     starts: int = 0
     failure: Failure | None = None
     wanted: Wanted = Wanted.UP
+    newest: int = 1
+    place: int = 1
+    reboot: float | None = None
+    next: Successor | None = None
+    kept: Kept | None = None
+    farewell: Farewell | None = None
+    volumes: tuple[str, ...] = ()
+    held: int = 0
     version: int = 0
 
 

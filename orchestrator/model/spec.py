@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -80,6 +80,43 @@ class Ready:
     timeout_s: float = 300.0
 
 
+class DiskKind(Enum):
+    """Whether a disk beside the overlay may be lost on relocation (local) or survives everything (volume)."""
+
+    LOCAL = "local"
+    VOLUME = "volume"
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk beside the overlay, with an ext4 file system mounted at ``mount``.
+
+    ``owner`` (``user:group``) and ``mode`` (octal text) are the file system's root folder's. ``is_clean``: local
+    storage that every generation gets new and empty.
+    """
+
+    name: str
+    kind: DiskKind
+    size_mib: int
+    mount: str
+    owner: str = "root:root"
+    mode: str = "0755"
+    is_clean: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How an instance's machine is brought to rest, all in seconds.
+
+    ``drain_s``: how long connections may take to finish. ``timeout_s``: how long the guest may take to shut down.
+    ``keep_s``: how long after a reimage the old overlay is kept.
+    """
+
+    drain_s: float = 30.0
+    timeout_s: float = 60.0
+    keep_s: float = 600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """A named kind of instance. ``image`` is as written in the file; what it resolved to is in the record."""
@@ -92,6 +129,8 @@ class Role:
     setup: Setup = field(default_factory=Setup)
     ready: Ready = field(default_factory=Ready)
     max_unavailable: int = 1
+    disks: tuple[Disk, ...] = ()
+    stop: Stop = field(default_factory=Stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +151,15 @@ class MachineSpec:
     digest: str
     size: Size
     setup: Setup
+    disks: tuple[Disk, ...] = ()
 
 
 def machine_spec(role: Role, digest: str) -> MachineSpec:
     """The machine that ``role`` asks for, on the image ``digest``."""
-    return MachineSpec(digest, role.size, role.setup)
+    return MachineSpec(digest, role.size, role.setup, role.disks)
+
+
+def is_same_but_larger(now: MachineSpec, wanted: MachineSpec) -> bool:
+    """Whether all that ``wanted`` asks for beyond ``now`` is room on disks: no other machine is needed for that."""
+    larger = tuple(replace(disk, size_mib=new.size_mib) for disk, new in zip(now.disks, wanted.disks, strict=False))
+    return replace(now, disks=larger) == wanted if len(now.disks) == len(wanted.disks) else False

@@ -24,12 +24,22 @@ class Power(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DomainSeen:
-    """A libvirt domain. ``owner`` is our mark in its metadata ("" without one), ``why`` libvirt's reason."""
+    """A libvirt domain that is ours by its mark or by its name, or that has a file of our pool open.
+
+    ``owner`` is our mark in its metadata ("" without one), ``machine`` the machine that the mark speaks of. ``why``:
+    libvirt's reason for its power. ``is_persistent``: libvirt knows it also when it is off. ``files``: names in our
+    pool that it uses. ``place`` and ``spec`` (a fingerprint) are what the mark says of how the machine was made.
+    """
 
     name: str
     power: Power
     owner: str
+    machine: MachineId | None = None
     why: str = ""
+    is_persistent: bool = True
+    files: frozenset[str] = frozenset()
+    place: int = 1
+    spec: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,7 @@ class HostSeen:
     """One host. ``problem`` not "": it could not be asked, and all else is unknown, not absent.
 
     ``volumes``: names in our pool there (``has_pool``: whether that exists). ``free_bytes``: room in the pool.
+    ``sizes``: of disks among them, in bytes. ``altered``: bases that somebody has written into since they came.
     """
 
     name: str
@@ -75,6 +86,8 @@ class HostSeen:
     volumes: frozenset[str] = frozenset()
     has_pool: bool = False
     free_bytes: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    altered: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,7 @@ class World:
     """Everything that was seen.
 
     ``guests``: of running machines. ``consoles``: last lines of machines that keep us waiting. ``trouble``: track →
-    why its last action failed.
+    why its last action failed. ``full``: hosts on which something had no room.
     """
 
     hosts: Mapping[str, HostSeen] = field(default_factory=dict)
@@ -143,3 +156,4 @@ class World:
     consoles: Mapping[MachineId, tuple[str, ...]] = field(default_factory=dict)
     balancer: BalancerSeen = field(default_factory=BalancerSeen)
     trouble: Mapping[str, str] = field(default_factory=dict)
+    full: frozenset[str] = frozenset()

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.model.names import MachineId
+from orchestrator.render.disks import mount_argv, own_argv
 
 if TYPE_CHECKING:
     from orchestrator.model.record import InstanceRecord
-    from orchestrator.model.spec import File, Setup
+    from orchestrator.model.spec import File, MachineSpec
 
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 LABEL = "cidata"
@@ -40,7 +41,7 @@ class Seed:
 
 def seed(record: InstanceRecord) -> Seed:
     """The answer file of an instance's current machine; a new generation is a new instance-id, so setup runs anew."""
-    return Seed(_meta_data(record), _user_data(record.machine.setup), _network_config(record.id.mac))
+    return Seed(_meta_data(record), _user_data(record.machine), _network_config(record.id.mac))
 
 
 def _meta_data(record: InstanceRecord) -> str:
@@ -67,7 +68,8 @@ def _network_config(mac: str) -> str:
     return json.dumps({"version": 2, "ethernets": {"nic0": nic}})
 
 
-def _user_data(setup: Setup) -> str:
+def _user_data(machine: MachineSpec) -> str:
+    setup, disks = machine.setup, machine.disks
     config: dict[str, object] = {"write_files": [_file(file) for file in setup.files]}
     if setup.settings:
         settings = json.dumps(dict(setup.settings), indent=1)
@@ -77,9 +79,14 @@ def _user_data(setup: Setup) -> str:
         ]
     if setup.ssh_authorized_keys:
         config["ssh_authorized_keys"] = list(setup.ssh_authorized_keys)
-    if setup.run:
-        # cloud-init makes one script of them, of which only the last exit code would count.
-        config["runcmd"] = ["set -e", *(line if isinstance(line, str) else list(line) for line in setup.run)]
+    if disks:
+        # cloud-init makes one script of them: that a disk failed is told after the user's own commands have run.
+        config["bootcmd"] = [mount_argv(disks), "[ $? -eq 0 ] || trap 'exit 1' EXIT"]
+    if setup.run or disks:
+        # One script too, of which only the last exit code would count.
+        owned = [own_argv(disks)] if disks else []
+        lines = [line if isinstance(line, str) else list(line) for line in setup.run]
+        config["runcmd"] = ["set -e", *owned, *lines]
     return "#cloud-config\n" + _json_in_yaml(merged(config, setup.user_data)) + "\n"
 
 

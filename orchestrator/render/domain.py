@@ -6,19 +6,24 @@ of its own choosing): libvirt, kbase "backing chains".
 
 from __future__ import annotations
 
+import posixpath
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lxml import etree
 from lxml.builder import E, ElementMaker
 
-from orchestrator.model.names import MachineId, base_volume, libvirt_uuid
+from orchestrator.model import disks
+from orchestrator.model.names import MachineId, base_volume, libvirt_uuid, parse_machine, pool_name
 
 if TYPE_CHECKING:
-    from orchestrator.model.spec import Size
+    from orchestrator.model.spec import Disk, MachineSpec
 
 MARK_NS = "urn:vmrole:machine:1"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _mark = ElementMaker(namespace=MARK_NS, nsmap={"vmrole": MARK_NS})
 
 
@@ -31,15 +36,27 @@ class Surroundings:
     accelerator: str
 
 
-def domain_xml(machine: MachineId, size: Size, digest: str, around: Surroundings) -> str:
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a domain's definition says of it. ``is_marked``: it carries a mark of ours, whoever ``owner`` is."""
+
+    is_marked: bool
+    owner: str
+    machine: MachineId | None
+    place: int
+    spec: str
+    files: frozenset[str]
+
+
+def domain_xml(machine: MachineId, spec: MachineSpec, place: int, around: Surroundings) -> str:
     """The domain of ``machine``: virtio everything, the agent's channel, entropy, a logged serial console, our mark."""
     is_kvm = around.accelerator == "kvm"
     root = E.domain(
         E.name(machine.domain),
         E.uuid(libvirt_uuid(around.owner, machine.domain)),
-        E.metadata(_machine_mark(machine, around.owner)),
-        E.memory(str(size.memory_mib), unit="MiB"),
-        E.vcpu(str(size.vcpus)),
+        E.metadata(_machine_mark(machine, spec, place, around.owner)),
+        E.memory(str(spec.size.memory_mib), unit="MiB"),
+        E.vcpu(str(spec.size.vcpus)),
         # The firmware speaks on the serial port too: "no bootable device" is a reason that people should see.
         E.os(E.type("hvm", arch="x86_64", machine="q35"), E.boot(dev="hd"), E.bios(useserial="yes")),
         E.features(E.acpi(), E.apic()),
@@ -48,13 +65,13 @@ def domain_xml(machine: MachineId, size: Size, digest: str, around: Surroundings
         E.on_poweroff("destroy"),
         E.on_reboot("restart"),
         E.on_crash("preserve"),
-        _devices(machine, digest, around.pool_path),
+        _devices(machine, spec, place, around.pool_path),
         type="kvm" if is_kvm else "qemu",
     )
     return etree.tostring(root, pretty_print=True, encoding="unicode")
 
 
-def _machine_mark(machine: MachineId, owner: str) -> etree._Element:
+def _machine_mark(machine: MachineId, spec: MachineSpec, place: int, owner: str) -> etree._Element:
     instance = machine.instance
     return _mark.machine(
         owner=owner,
@@ -63,6 +80,8 @@ def _machine_mark(machine: MachineId, owner: str) -> etree._Element:
         role=instance.role,
         ordinal=str(instance.ordinal),
         generation=str(machine.generation),
+        place=str(place),
+        spec=disks.fingerprint(spec),
     )
 
 
@@ -73,9 +92,13 @@ def _cpu(*, is_kvm: bool) -> etree._Element:
     return E.cpu(E.feature(policy="disable", name="la57"), mode="maximum")
 
 
-def _devices(machine: MachineId, digest: str, pool_path: str) -> etree._Element:
+def _devices(machine: MachineId, spec: MachineSpec, place: int, pool_path: str) -> etree._Element:
     return E.devices(
-        _overlay(machine, digest, pool_path),
+        _overlay(machine, spec.digest, pool_path),
+        *(
+            _disk(disk, f"{pool_path}/{file}", f"vd{chr(ord('b') + number)}")
+            for number, (disk, file) in enumerate(disks.files(machine, spec, place))
+        ),
         E.disk(
             E.driver(name="qemu", type="raw"),
             E.source(file=f"{pool_path}/{machine.seed}"),
@@ -119,6 +142,69 @@ def _overlay(machine: MachineId, digest: str, pool_path: str) -> etree._Element:
     )
 
 
+def _disk(disk: Disk, path: str, device: str) -> etree._Element:
+    """A disk beside the overlay. A guest finds it by its serial number: the order of devices is no promise."""
+    return E.disk(
+        E.driver(name="qemu", type="raw", discard="unmap"),
+        E.source(file=path),
+        E.backingStore(),
+        E.target(dev=device, bus="virtio"),
+        E.serial(disks.serial(disk)),
+        type="file",
+        device="disk",
+    )
+
+
 def _console(machine: MachineId, pool_path: str) -> etree._Element:
     """The serial port, its output kept by virtlogd, which caps it: a guest cannot fill the host's disk with it."""
     return E.serial(E.log(file=f"{pool_path}/{machine.console}", append="on"), E.target(port="0"), type="pty")
+
+
+def describe(xml: str, owner: str, pool_path: str) -> Description:
+    """Read a domain that anybody may have defined; ``owner`` and ``pool_path`` are of our own pool."""
+    root = etree.fromstring(xml)
+    mark = root.find(f"metadata/{{{MARK_NS}}}machine")
+    said = {str(name): str(value) for name, value in mark.attrib.items()} if mark is not None else {}
+    place, spec = said.get("place", ""), said.get("spec", "")
+    return Description(
+        mark is not None,
+        said.get("owner", ""),
+        _marked_machine(said),
+        int(place) if _NUMBER.fullmatch(place) else 1,
+        spec if _FINGERPRINT.fullmatch(spec) else "",
+        frozenset(_files(root, owner, pool_path)),
+    )
+
+
+def _marked_machine(said: dict[str, str]) -> MachineId | None:
+    """The machine that a mark speaks of: its text is anybody's, so it has to pass the rules of names as a whole."""
+    service, slot, role, ordinal, number = (
+        said.get(k, "") for k in ("service", "slot", "role", "ordinal", "generation")
+    )
+    if not _NUMBER.fullmatch(number):
+        return None
+    machine = parse_machine(f"{service}.{slot}.{role}-{ordinal}.g{number}")
+    return machine if machine is not None and machine.instance.role == role else None
+
+
+def _files(root: etree._Element, owner: str, pool_path: str) -> set[str]:
+    """Names in our pool that its disks stand on, down to the last backing file; a log is nobody's disk."""
+    found = set()
+    for source in root.iterfind("devices/disk//source"):
+        if source.get("pool") == pool_name(owner):
+            found.add(source.get("volume", ""))
+        folder, _, name = posixpath.normpath(source.get("file") or source.get("dev") or "").rpartition("/")
+        if folder == pool_path:
+            found.add(name)
+    return found - {""}
+
+
+def device_of(xml: str, path: str) -> str:
+    """What a domain calls the disk whose file this is (``vdb``); "" if it has no such disk."""
+    devices = (disk.find("target") for disk in etree.fromstring(xml).iterfind("devices/disk") if _path(disk) == path)
+    return next((device.get("dev", "") for device in devices if device is not None), "")
+
+
+def _path(disk: etree._Element) -> str:
+    source = disk.find("source")
+    return source.get("file", "") if source is not None else ""

@@ -94,6 +94,11 @@ def shutdown_command(backend: str, name: str) -> str:
     return f"shutdown sessions server {word(backend)}/{word(name)}"
 
 
+def sessions_command() -> str:
+    """Statistics of servers only (type 4), of every backend."""
+    return "show stat -1 4 -1"
+
+
 def word(text: str) -> str:
     """``text``, if it is one harmless word for HAProxy; ValueError otherwise."""
     if not _WORD.fullmatch(text):

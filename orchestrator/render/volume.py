@@ -45,6 +45,19 @@ def overlay_xml(machine: MachineId, digest: str, size_bytes: int, owner: str) ->
     return etree.tostring(root, encoding="unicode")
 
 
+def backup_xml(device: str, path: str) -> str:
+    """A copy of one disk of a running domain as it is at this moment, written to ``path``."""
+    target = E.disk(E.target(file=path), E.driver(type="raw"), name=device, type="file")
+    return etree.tostring(E.domainbackup(E.disks(target), mode="push"), encoding="unicode")
+
+
+def file_state(xml: str) -> str:
+    """Size and time of the last change of a volume's file: another text after anybody wrote into it. "" if unknown."""
+    root = etree.fromstring(xml)
+    size, changed = root.findtext("physical"), root.findtext("target/timestamps/mtime")
+    return f"{size} {changed}" if size and changed else ""
+
+
 def _volume(name: str, size_bytes: int, kind: str, mode: str) -> str:
     root = E.volume(
         E.name(name),

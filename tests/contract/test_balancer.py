@@ -82,6 +82,30 @@ class BalancerContract:
             running.remove_server(ONE.backend, ONE.name)
             assert running.observe().servers == {}
 
+    def test_draining_a_server_twice(self, running):
+        for _again in range(2):
+            running.drain_server(ONE.backend, ONE.name)
+            assert running.observe().servers[ONE.backend, ONE.name].state is ServerState.DRAIN
+
+    def test_a_drained_server_comes_back_when_it_is_added(self, running):
+        running.drain_server(ONE.backend, ONE.name)
+        running.add_server(ONE)
+        assert running.observe().servers[ONE.backend, ONE.name].state is ServerState.READY
+
+    def test_a_drained_server_goes(self, running):
+        running.drain_server(ONE.backend, ONE.name)
+        running.remove_server(ONE.backend, ONE.name)
+        assert running.observe().servers == {}
+
+    @pytest.mark.parametrize("backend", [FRONT.name, "nothing"])
+    def test_a_server_that_is_not_there_is_drained_and_removed_already(self, running, backend):
+        running.drain_server(backend, TWO.name)
+        running.remove_server(backend, TWO.name)
+        assert set(running.observe().servers) == keys(ONE)
+
+    def test_nobody_is_served_at_first(self, running):
+        assert running.observe().servers[ONE.backend, ONE.name].sessions == 0
+
     def test_a_server_that_was_removed_can_come_back_with_another_address(self, running):
         running.remove_server(ONE.backend, ONE.name)
         running.add_server(replace(ONE, port=9009))
@@ -136,6 +160,13 @@ class TestFakeBalancer(BalancerContract):
     @pytest.fixture
     def kill(self, balancer):
         return balancer.kill
+
+    def test_sessions_end_with_their_server(self, running):
+        running.sessions[ONE.backend, ONE.name] = 2
+        assert running.observe().servers[ONE.backend, ONE.name].sessions == 2
+        running.remove_server(ONE.backend, ONE.name)
+        running.add_server(ONE)
+        assert running.observe().servers[ONE.backend, ONE.name].sessions == 0
 
 
 @pytest.mark.real
@@ -209,17 +240,51 @@ class TestHaproxy(BalancerContract):
             answer = b"".join(iter(lambda: slow.recv(65536), b""))
         assert answer.endswith(b"\r\n\r\none")
 
-    def test_a_request_under_way_is_finished_before_its_server_goes(self, serving, space, webs):
+    def test_a_server_in_drain_finishes_what_it_has_and_gets_nothing_new(self, serving, space, webs):
         one, two = webs
         with space.connect(VIP, 80) as slow:
             slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
             assert one.asked.wait(5)
             serving.add_server(self.behind(two, TWO))
+            serving.drain_server(ONE.backend, ONE.name)
+            assert {space.get(VIP, 80) for _n in range(4)} == {"two"}
+            seen = serving.observe().servers
+            assert {key: server.sessions for key, server in seen.items()} == {
+                (ONE.backend, ONE.name): 1,
+                (TWO.backend, TWO.name): 0,
+            }
             one.release.set()
-            serving.remove_server(ONE.backend, ONE.name)
             answer = b"".join(iter(lambda: slow.recv(65536), b""))
         assert answer.endswith(b"\r\n\r\none")
+        eventually(lambda: serving.observe().servers[ONE.backend, ONE.name].sessions == 0)
+        serving.remove_server(ONE.backend, ONE.name)
         assert space.get(VIP, 80) == "two"
+
+    def test_removing_a_server_cuts_what_it_still_has(self, serving, space, webs):
+        one, _two = webs
+        plain = replace(self.behind(one), backend=OTHER.name)
+        serving.configure([FRONT, OTHER], [plain])
+        with space.connect(VIP, OTHER.port) as slow:
+            slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+            assert one.asked.wait(5)
+            assert serving.observe().servers[plain.backend, plain.name].sessions == 1
+            serving.drain_server(plain.backend, plain.name)
+            serving.remove_server(plain.backend, plain.name)
+            with contextlib.suppress(ConnectionResetError):
+                assert slow.recv(65536) == b""
+        assert serving.observe().servers == {}
+
+    def test_a_request_that_may_be_sent_twice_is_cut_and_asked_elsewhere(self, serving, space, webs):
+        one, two = webs
+        two.release.set()
+        with space.connect(VIP, 80) as slow:
+            slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+            assert one.asked.wait(5)
+            serving.add_server(self.behind(two, TWO))
+            serving.remove_server(ONE.backend, ONE.name)
+            answer = b"".join(iter(lambda: slow.recv(65536), b""))
+        assert answer.endswith(b"\r\n\r\ntwo")
+        assert set(serving.observe().servers) == keys(TWO)
 
     def test_a_server_that_does_not_answer_is_seen_to_be_down(self, running):
         eventually(lambda: not running.observe().servers[ONE.backend, ONE.name].up, 15)

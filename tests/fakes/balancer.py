@@ -13,7 +13,7 @@ Key = tuple[str, str]
 
 
 class FakeBalancer:
-    """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would."""
+    """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would. ``sessions``: set by tests."""
 
     def __init__(self, faults: Faults | None = None) -> None:
         self._faults = faults or Faults()
@@ -22,10 +22,13 @@ class FakeBalancer:
         self.vips: set[str] = set()
         self.frontends: tuple[Frontend, ...] = ()
         self.servers: dict[Key, Server] = {}
+        self.states: dict[Key, ServerState] = {}
+        self.sessions: dict[Key, int] = {}
         self._file: tuple[tuple[Frontend, ...], tuple[Server, ...]] | None = None
 
     def kill(self) -> None:
         self.is_running, self.frontends, self.servers = False, (), {}
+        self.states, self.sessions = {}, {}
 
     def observe(self) -> BalancerSeen:
         if self.is_away:
@@ -33,7 +36,10 @@ class FakeBalancer:
         saved = fingerprint(*self._file) if self._file else ""
         if not self.is_running:
             return BalancerSeen(saved=saved, vips=frozenset(self.vips))
-        servers = {k: ServerSeen(s.address, s.port, ServerState.READY, True) for k, s in self.servers.items()}
+        servers = {
+            key: ServerSeen(server.address, server.port, self.states[key], True, self.sessions.get(key, 0))
+            for key, server in self.servers.items()
+        }
         return BalancerSeen(True, layout(self.frontends), saved, servers, frozenset(self.vips))
 
     def _effect(self, name: str, subject: str = "") -> None:
@@ -55,6 +61,8 @@ class FakeBalancer:
         self._effect("start")
         self.is_running, self.frontends = True, tuple(frontends)
         self.servers = {(server.backend, server.name): server for server in servers}
+        self.states = dict.fromkeys(self.servers, ServerState.READY)
+        self.sessions = {}  # those of before go on in a process that nobody sees
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._effect("save")
@@ -80,12 +88,21 @@ class FakeBalancer:
         if server.backend not in {front.name for front in self.frontends}:
             raise Refused(f"no backend {server.backend}")
         self.servers.setdefault((server.backend, server.name), server)
+        self.states[server.backend, server.name] = ServerState.READY
+
+    def drain_server(self, backend: str, name: str) -> None:
+        self._effect("drain_server", name)
+        if not self.is_running:
+            raise BalancerAway("HAProxy does not run")
+        if (backend, name) in self.servers:
+            self.states[backend, name] = ServerState.DRAIN
 
     def remove_server(self, backend: str, name: str) -> None:
         self._effect("remove_server", name)
         if not self.is_running:
             raise BalancerAway("HAProxy does not run")
-        self.servers.pop((backend, name), None)
+        for about in (self.servers, self.states, self.sessions):
+            about.pop((backend, name), None)
 
     def listeners(self) -> frozenset[tuple[str, int]]:
         return frozenset()

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.model.names import MachineId
+    from orchestrator.model.record import Act
+    from orchestrator.model.spec import Disk
 
     from .clock import FakeClock
     from .host import FakeHost
@@ -25,6 +27,7 @@ class Script:
     setup_s: float | None = 1.5
     services_s: float | None = 2.0
     off_after_s: float | None = None
+    shutdown_s: float | None = 0.5  # since it was asked
     setup_errors: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     console: tuple[str, ...] = ("Linux version 6.1",)
@@ -58,6 +61,14 @@ class FakeGuests:
             return GuestSeen(boot, setup_done=True, waiting=("nginx.service (activating)",))
         failed = script.failed if services is None else tuple(f for f in script.failed if f in services)
         return GuestSeen(boot, setup_done=True, settled=True, failed=failed)
+
+    def shut_down(self, host: FakeHost, machine: MachineId, act: Act) -> None:  # noqa: ARG002 - a guest like any
+        host.shut_down(machine)
+
+    def grow(self, host: FakeHost, machine: MachineId, disk: Disk) -> None:
+        seen = self.look(host, machine, known_boot="", services=None)
+        if not seen.boot_id:
+            raise AgentSilent(f"the guest agent of {machine} does not answer: {disk.name} is not grown")
 
     def is_ready(self, host: FakeHost, machine: MachineId) -> bool:
         """For invariants: the truth."""

@@ -1,71 +1,40 @@
 """A libvirt host in memory. It does what its port promises, and turns what must never happen into Harm."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Network
-from pathlib import Path
 
-from orchestrator.errors import AgentSilent, HostAway, NotFound, Refused
+from orchestrator.errors import AgentSilent, NotFound, Refused
+from orchestrator.model import disks
 from orchestrator.model.names import (
     DeploymentId,
     MachineId,
     base_marker,
     base_volume,
     digest_of_volume,
+    parse_disk,
     parse_machine,
 )
-from orchestrator.model.spec import Size
+from orchestrator.model.spec import MachineSpec
 from orchestrator.model.world import DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
 
 from .clock import FakeClock
 from .faults import Faults, Harm
 from .guests import Script
-
-FREE_BYTES = 100 * 1024**3
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A domain: ``boots`` counts its starts, ``since`` is when the last one was."""
-
-    owner: str
-    digest: str
-    power: Power = Power.OFF
-    boots: int = 0
-    since: float = 0.0
+from .pool import Domain, FakePool, Volume, is_disk
 
 
-@dataclass(frozen=True)
-class Volume:
-    """A file. ``base``: the digest below an overlay. ``has_run``: a guest has written into it."""
-
-    base: str = ""
-    has_run: bool = False
-
-
-class FakeHost:
+class FakeHost(FakePool):
     """``peers`` are all hosts of the world, this one too: one instance may run on one of them only."""
 
     def __init__(
         self, name: str, owner: str, clock: FakeClock, faults: Faults, script: Callable[[str], Script]
     ) -> None:
-        self._name = name
-        self._owner = owner
-        self._clock = clock
-        self._faults = faults
+        super().__init__(name, owner, clock, faults)
         self._script = script
         self._wake: Callable[[], None] = lambda: None
         self.peers: tuple[FakeHost, ...] = (self,)
-        self.is_away = False
-        self.has_pool = False
-        self.free_bytes = FREE_BYTES
-        self.domains: dict[str, Domain] = {}
         self.networks: dict[str, NetworkSeen] = {}
-        self.volumes: dict[str, Volume] = {}
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     def watch(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -73,55 +42,47 @@ class FakeHost:
     def observe(self) -> HostSeen:
         self._answer()
         self._let_time_act()
-        seen = {n: DomainSeen(n, d.power, d.owner) for n, d in self.domains.items() if parse_machine(n) is not None}
-        volumes = frozenset(self.volumes) if self.has_pool else frozenset()
-        return HostSeen(self._name, "", seen, dict(self.networks), volumes, self.has_pool, self.free_bytes)
-
-    def _answer(self) -> None:
-        if self.is_away:
-            raise HostAway(f"host {self._name} does not answer")
-
-    def _effect(self, name: str, subject: str = "") -> None:
-        self._answer()
-        self._faults.effect(name, subject)
+        seen = {
+            n: DomainSeen(n, d.power, d.owner, d.machine, d.why, d.is_persistent, d.files, d.place, d.spec)
+            for n, d in self.domains.items()
+            if d.owner or d.files or parse_machine(n) is not None
+        }
+        files = dict(self.volumes) if self.has_pool else {}
+        return HostSeen(
+            self._name,
+            "",
+            seen,
+            dict(self.networks),
+            frozenset(files),
+            self.has_pool,
+            self.free_bytes,
+            {n: v.size_bytes for n, v in files.items() if is_disk(n)},
+            frozenset(d for d in self.altered if base_volume(d) in files and base_marker(d) in files),
+        )
 
     def _let_time_act(self) -> None:
-        for name, domain in self.domains.items():
+        for name, domain in list(self.domains.items()):
             machine = parse_machine(name)
-            limit = self._script(str(machine.instance)).off_after_s if machine is not None else None
-            if limit is not None and domain.power is Power.RUNNING and self._clock.now() - domain.since >= limit:
-                self.domains[name] = replace(domain, power=Power.OFF)
+            if machine is None or domain.power is not Power.RUNNING:
+                continue
+            script, now = self._script(str(machine.instance)), self._clock.now()
+            is_spent = script.off_after_s is not None and now - domain.since >= script.off_after_s
+            obeys = domain.asked is not None and script.shutdown_s is not None
+            if is_spent or (obeys and now - (domain.asked or 0.0) >= (script.shutdown_s or 0.0)):
+                self._off(name, "shutdown")
+
+    def _off(self, name: str, why: str) -> None:
+        """A domain's end; nobody remembers one that is not persistent."""
+        domain = self.domains[name]
+        self.domains[name] = replace(domain, power=Power.OFF, why=why, asked=None)
+        if not domain.is_persistent:
+            del self.domains[name]
 
     def _owned(self, name: str) -> Domain | None:
         domain = self.domains.get(name)
         if domain is not None and domain.owner != self._owner:
             raise Harm(f"{name} on {self._name} does not carry our mark")
         return domain
-
-    def _need_pool(self, what: str) -> None:
-        if not self.has_pool:
-            raise NotFound(f"host {self._name}: {what}: no storage pool")
-
-    def create_pool(self) -> None:
-        self._effect("create_pool")
-        self.has_pool = True
-
-    def delete_pool(self) -> None:
-        self._effect("delete_pool")
-        if any(domain.owner == self._owner for domain in self.domains.values()):
-            raise Harm(f"the pool of {self._name} is deleted under a domain")
-        self.volumes.clear()
-        self.has_pool = False
-
-    def place_image(self, digest: str, source: Path, report: Callable[[str], None]) -> None:
-        self._effect("place_image", digest)
-        self._need_pool("uploading")
-        self._free(base_volume(digest))
-        report(f"uploading {source}")
-        self.volumes.pop(base_marker(digest), None)
-        self.volumes[base_volume(digest)] = Volume()
-        self._effect("mark_image", digest)
-        self.volumes[base_marker(digest)] = Volume()
 
     def create_network(
         self, deployment: DeploymentId, subnet: IPv4Network, leases: frozenset[Lease], names: frozenset[HostName]
@@ -145,34 +106,21 @@ class FakeHost:
             raise Harm(f"network {network} does not carry our mark")
         self.networks.pop(network, None)
 
-    def create_overlay(self, machine: MachineId, digest: str, size_bytes: int) -> None:
-        self._effect("create_overlay", machine.overlay)
-        self._need_pool(machine.overlay)
-        if base_marker(digest) not in self.volumes:
-            raise Refused(f"the base {digest} is not there whole on {self._name}")
-        if self.free_bytes < size_bytes:
-            raise Refused(f"host {self._name}: no room for {machine.overlay}")
-        if machine.domain in self.domains or self.volumes.get(machine.overlay, Volume()).has_run:
-            raise Harm(f"{machine.overlay} is made anew over one that has been used")
-        self.volumes[machine.overlay] = Volume(base=digest)
-
-    def create_seed(self, machine: MachineId, disc: bytes) -> None:
-        self._effect("create_seed", machine.seed)
-        self._need_pool(machine.seed)
-        if not disc:
-            raise Refused("an empty disc")
-        self.volumes[machine.seed] = Volume()
-
-    def define_domain(self, machine: MachineId, digest: str, size: Size) -> None:
+    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int) -> None:
         self._effect("define_domain", machine.domain)
         self._need_pool(machine.domain)
-        if size.vcpus < 1:
+        if spec.size.vcpus < 1:
             raise Refused("no processors")
-        known = self.domains.get(machine.domain, Domain(self._owner, digest))
+        known = self.domains.get(machine.domain, Domain(self._owner, spec.digest))
         if known.owner != self._owner:
             raise Refused(f"domain {machine.domain} exists already")
         self.volumes.setdefault(machine.console, Volume())
-        self.domains[machine.domain] = known
+        if known.power is Power.OFF:  # one that runs is changed no more before its next start
+            beside = {file for _disk, file in disks.files(machine, spec, place)}
+            files = frozenset({machine.overlay, machine.seed, base_volume(spec.digest), *beside})
+            make = disks.fingerprint(spec)
+            known = replace(known, machine=machine, digest=spec.digest, files=files, place=place, spec=make)
+        self.domains[machine.domain] = replace(known, is_persistent=True)
 
     def start_domain(self, machine: MachineId) -> None:
         self._effect("start_domain", machine.domain)
@@ -187,11 +135,26 @@ class FakeHost:
             raise Refused(f"{machine.domain}: no such file: {lost}")
         self._refuse_a_second(machine)
         if domain.power is not Power.RUNNING:
+            self._refuse_its_disks(machine.domain, domain)
             overlay = self.volumes[machine.overlay]
             self.volumes[machine.overlay] = replace(overlay, has_run=True)
             now = self._clock.now()
-            self.domains[machine.domain] = replace(domain, power=Power.RUNNING, boots=domain.boots + 1, since=now)
+            self.domains[machine.domain] = replace(
+                domain, power=Power.RUNNING, boots=domain.boots + 1, since=now, why="", asked=None
+            )
             self._wake()
+
+    def _refuse_its_disks(self, name: str, domain: Domain) -> None:
+        for file in sorted(domain.files):
+            if digest_of_volume(file):
+                continue  # a base is everybody's
+            if file not in self.volumes:
+                raise Harm(f"{name} is started without {file}")
+            disk = parse_disk(file)
+            if disk is not None and not disk.place and disk.volume.coming in self.volumes:
+                raise Harm(f"{name} is started while {file} is not whole")
+            if others := [other for other in self._users(file) if other != name]:
+                raise Harm(f"{name} is started while {others} have {file} open")
 
     def _refuse_a_second(self, machine: MachineId) -> None:
         for host in self.peers:
@@ -202,11 +165,17 @@ class FakeHost:
                 if is_ours and not is_same and other.power is not Power.OFF:
                     raise Harm(f"{machine} is started while {name} runs on {host.name}")
 
+    def shut_down(self, machine: MachineId) -> None:
+        self._effect("shut_down", machine.domain)
+        domain = self._owned(machine.domain)
+        if domain is not None and domain.power is not Power.OFF and domain.asked is None:
+            self.domains[machine.domain] = replace(domain, asked=self._clock.now())
+
     def destroy_domain(self, domain: str) -> None:
         self._effect("destroy_domain", domain)
         found = self._owned(domain)
-        if found is not None:
-            self.domains[domain] = replace(found, power=Power.OFF)
+        if found is not None and found.power is not Power.OFF:
+            self._off(domain, "destroyed")
             self._wake()
 
     def resume_domain(self, domain: str) -> None:
@@ -216,7 +185,7 @@ class FakeHost:
             raise NotFound(f"no domain {domain}")
         if found.power is not Power.PAUSED:
             raise Refused(f"{domain} is not paused")
-        self.domains[domain] = replace(found, power=Power.RUNNING)
+        self.domains[domain] = replace(found, power=Power.RUNNING, why="")
 
     def undefine_domain(self, domain: str) -> None:
         self._effect("undefine_domain", domain)
@@ -224,19 +193,6 @@ class FakeHost:
         if found is not None and found.power is not Power.OFF:
             raise Harm(f"{domain} is undefined while it runs")
         self.domains.pop(domain, None)
-
-    def delete_volume(self, volume: str) -> None:
-        self._effect("delete_volume", volume)
-        self._free(volume)
-        self.volumes.pop(volume, None)
-
-    def _free(self, volume: str) -> None:
-        """Nothing that is stood upon may be taken away."""
-        users = [n for n in self.domains if (m := parse_machine(n)) is not None and volume in (m.overlay, m.seed)]
-        digest = digest_of_volume(volume)
-        above = [n for n, v in self.volumes.items() if digest and v.base == digest and volume == base_volume(digest)]
-        if users or above:
-            raise Harm(f"{volume} is deleted under {users or above}")
 
     def console(self, machine: MachineId) -> tuple[str, ...]:
         self._answer()

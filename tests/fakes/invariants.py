@@ -68,5 +68,5 @@ def _torn_away(world: FakeWorld) -> list[str]:
 
 def _unplanned(world: FakeWorld) -> list[str]:
     """A machine newer than its instance's record: after a crash nobody would know of it."""
-    known = {record.id: record.generation for record in world.store.intent().instances}
+    known = {record.id: record.newest for record in world.store.intent().instances}
     return [f"{m} is ahead of its record" for _host, m in _ours(world) if m.generation > known.get(m.instance, 0)]

@@ -1,7 +1,7 @@
 """A whole world in memory, which outlives every loop that works on it, as the real one outlives our process."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -11,7 +11,7 @@ from orchestrator.control.observe import Observer
 from orchestrator.engine.deploy import deployed, free_subnets, withdrawn
 from orchestrator.engine.plan import Plan, plan
 from orchestrator.model.names import DeploymentId
-from orchestrator.model.record import Timeline
+from orchestrator.model.record import InstanceRecord, Timeline
 from orchestrator.model.spec import Service
 from orchestrator.model.world import Power
 
@@ -49,7 +49,7 @@ class FakeWorld:
     @property
     def effects(self) -> Effects:
         images = FakeImages("debian-12", "debian-13")
-        return Effects(self.hosts, self.balancer, images, FakeSeeds(), self.store, lambda _text: None)
+        return Effects(self.hosts, self.guests, self.balancer, images, FakeSeeds(), self.store, lambda _text: None)
 
     def up(self, wanted: Service) -> DeploymentId:
         """What ``vmrole up`` writes."""
@@ -71,11 +71,22 @@ class FakeWorld:
             self.store.save_deployment(record)
         return key
 
-    def down(self, key: DeploymentId) -> None:
+    def down(self, key: DeploymentId, *, with_volumes: bool = False) -> None:
         """What ``vmrole down`` writes."""
         record = self.store.intent().deployment(key)
         assert record is not None
-        self.store.save_deployment(withdrawn(record))
+        self.store.save_deployment(withdrawn(record, with_volumes=with_volumes))
+
+    def ask(self, verb: Callable[[InstanceRecord], InstanceRecord], *names: str) -> None:
+        """What a command on instances (``web-0``; none: all) writes."""
+        for record in self.store.intent().instances:
+            if not names or record.id.name in names:
+                wish = verb(record)
+                if wish != record:
+                    self.store.save_instance(wish)
+
+    def record(self, name: str) -> InstanceRecord:
+        return next(record for record in self.store.intent().instances if record.id.name == name)
 
     @contextlib.contextmanager
     def loop(self) -> Iterator[Loop]:
@@ -111,7 +122,7 @@ class FakeWorld:
         try:
             for _turn in range(max_turns):
                 intent = self.store.intent()
-                made = plan(intent, observer.look(intent, {}, self.clock.now()), self.clock.now())
+                made = plan(intent, observer.look(intent, {}, frozenset(), self.clock.now()), self.clock.now())
                 if not made.steps and all(d.settled for d in made.deployments):
                     return
                 for step in made.steps:
@@ -133,7 +144,14 @@ class FakeWorld:
         """Everything that is there, without times and without counts of what is over."""
         deployments = [replace(d, version=0) for d in self.store.intent().deployments]
         instances = [
-            replace(r, version=0, timeline=Timeline(0.0), deadline=0.0, boot_id="")
+            replace(
+                r,
+                version=0,
+                timeline=Timeline(0.0),
+                deadline=0.0,
+                boot_id="",
+                kept=replace(r.kept, until=None) if r.kept is not None else None,
+            )
             for r in self.store.intent().instances
         ]
         hosts = {

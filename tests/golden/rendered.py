@@ -10,7 +10,7 @@ from orchestrator.cli.view import status_json, status_text
 from orchestrator.engine.plan import plan
 from orchestrator.engine.rotation import frontends, servers
 from orchestrator.model.record import Intent
-from orchestrator.model.spec import File, MachineSpec, Setup, Size
+from orchestrator.model.spec import Disk, DiskKind, File, MachineSpec, Setup, Size
 from orchestrator.model.world import HostName, HostSeen, Lease, World
 from orchestrator.render import cloudinit, haproxy
 from orchestrator.render.domain import Surroundings, domain_xml
@@ -27,13 +27,19 @@ SETUP = Setup(
     json.dumps({"packages": ["vim"], "runcmd": ["echo theirs"]}),
     (("KEY", "value"),),
 )
+DISKS = (
+    Disk("data", DiskKind.VOLUME, 1024, "/srv/data"),
+    Disk("cache", DiskKind.LOCAL, 512, "/var/cache"),
+    Disk("scratch", DiskKind.LOCAL, 256, "/scratch", is_clean=True),
+)
 ROLE = role(endpoints=(HTTP, replace(SSH, ports=(9100, 9101)), GOSSIP))
 WANTED = deployment(service(ROLE))
 MEMBERS = [record(web(n).instance, generation=1 + n) for n in range(2)]
 
 
 def _domain(accelerator: str) -> str:
-    return domain_xml(web(0), Size(2, 768), DIGEST, Surroundings(OWNER, pool_path(OWNER), accelerator))
+    spec = MachineSpec(DIGEST, Size(2, 768), SETUP, DISKS)
+    return domain_xml(web(0), spec, 2, Surroundings(OWNER, pool_path(OWNER), accelerator))
 
 
 def _network() -> str:
@@ -66,7 +72,7 @@ def _forecast() -> str:
     wanted = deployment(service(role(instances=2)))
     empty = Intent(OWNER)
     future = replace(empty, deployments=(wanted,))
-    return forecast_text(empty, wanted, plan(future, World({"local": HostSeen("local")}), NOW)) + "\n"
+    return forecast_text(empty, wanted, plan(future, World({"local": HostSeen("local")}), NOW), frozenset()) + "\n"
 
 
 RENDERED: dict[str, Callable[[], str]] = {

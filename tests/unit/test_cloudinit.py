@@ -2,19 +2,24 @@
 
 import base64
 import json
+import subprocess
+from dataclasses import replace
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.spec import File, MachineSpec, Setup, Size
+from orchestrator.model.spec import Disk, DiskKind, File, MachineSpec, Setup, Size
 from orchestrator.render.cloudinit import SETTINGS_PATH, merged, seed
+from orchestrator.render.disks import mount_argv, own_argv
 from tests.fakes.build import DIGEST, record
 
+DATA = Disk("data", DiskKind.VOLUME, 64, "/srv/data", "app:app", "0750")
 
-def config(setup: Setup) -> dict:
-    text = seed(record(machine=MachineSpec(DIGEST, Size(), setup))).user_data
+
+def config(setup: Setup, *disks: Disk) -> dict:
+    text = seed(record(machine=MachineSpec(DIGEST, Size(), setup, disks))).user_data
     assert text.startswith("#cloud-config\n")
     found = yaml.safe_load(text)
     assert found == json.loads(text.split("\n", 1)[1])
@@ -53,6 +58,28 @@ def test_settings_are_a_file_that_only_root_reads():
     (entry,) = config(Setup(settings=(("KEY", "s3cret: {}"),)))["write_files"]
     assert (entry["path"], entry["permissions"], entry["owner"]) == (SETTINGS_PATH, "0600", "root:root")
     assert json.loads(base64.b64decode(entry["content"])) == {"KEY": "s3cret: {}"}
+
+
+def test_disks_are_there_before_anything_of_the_users_runs():
+    theirs = json.dumps({"bootcmd": ["their boot"], "runcmd": ["their run"]})
+    found = config(Setup(run=("ours",), user_data=theirs), DATA)
+    first, _verdict, *others = found["bootcmd"]
+    assert (first, others) == (mount_argv((DATA,)), ["their boot"])
+    assert found["runcmd"] == ["set -e", own_argv((DATA,)), "ours", "their run"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 1)])
+@pytest.mark.parametrize("theirs", ["true", "false || true", "exit 0"])
+def test_a_failed_disk_is_told_whatever_the_users_own_commands_do(code, told, theirs):
+    """As cloud-init runs bootcmd: all as one script, of which only the exit code counts."""
+    _first, verdict = config(Setup(), DATA)["bootcmd"]
+    script = "\n".join([f"(exit {code})", verdict, theirs])
+    assert subprocess.run(["sh", "-c", script], check=False, timeout=10).returncode == told
+
+
+def test_a_larger_disk_needs_no_other_answer_file():
+    assert config(Setup(), DATA) == config(Setup(), replace(DATA, size_mib=128))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""Guests are asked to stop once, by what there is; and an enlarged disk is waited for, but not for ever."""
+
+import base64
+
+import pytest
+
+from orchestrator.drivers.guest import GROW_S, STOP, AgentGuests
+from orchestrator.errors import AgentRefused, AgentSilent
+from orchestrator.model.record import Act
+from orchestrator.model.spec import Disk, DiskKind
+from orchestrator.render.disks import grow_argv
+from tests.fakes.build import web
+from tests.fakes.clock import FakeClock
+
+REFUSED, SILENT = AgentRefused("refused"), AgentSilent("silent")
+DATA = Disk("data", DiskKind.VOLUME, 64, "/srv/data")
+
+
+class Agent:
+    """A host with one guest, whose agent has one answer for each command, or raises it."""
+
+    def __init__(self, **answers: object) -> None:
+        self._answers = {command.replace("_", "-"): answer for command, answer in answers.items()}
+        self.asked: list[tuple[str, dict]] = []
+
+    def agent(self, _domain, command, arguments, _timeout_s):
+        self.asked.append((command, arguments))
+        answer = self._answers[command]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def shut_down(self, _machine):
+        self.asked.append(("power button", {}))
+
+    def commands(self) -> list[str]:
+        return [command for command, _ in self.asked]
+
+
+@pytest.mark.parametrize(
+    ("answers", "commands"),
+    [
+        ({"guest_exec": {"pid": 7}}, ["guest-exec"]),
+        ({"guest_exec": SILENT}, ["guest-exec", "power button"]),
+        ({"guest_exec": REFUSED, "guest_shutdown": SILENT}, ["guest-exec", "guest-shutdown"]),
+        ({"guest_exec": REFUSED, "guest_shutdown": {}}, ["guest-exec", "guest-shutdown"]),
+        ({"guest_exec": REFUSED, "guest_shutdown": REFUSED}, ["guest-exec", "guest-shutdown", "power button"]),
+    ],
+    ids=["script", "silent", "no exec, goes off", "no exec, answers", "nothing but the button"],
+)
+def test_a_guest_is_asked_to_stop_by_what_there_is(answers, commands):
+    host = Agent(**answers)
+    AgentGuests(FakeClock()).shut_down(host, web(0), Act.REIMAGE)
+    assert host.commands() == commands
+
+
+def test_the_guest_is_told_why_and_nobody_waits_for_it():
+    host = Agent(guest_exec={"pid": 7})
+    AgentGuests(FakeClock()).shut_down(host, web(0), Act.REIMAGE)
+    ((_, arguments),) = host.asked
+    assert arguments["arg"] == ["-c", STOP, "vmrole-stop", "reimage"]
+
+
+def test_a_disk_is_enlarged_by_the_guests_own_script():
+    host = Agent(guest_exec={"pid": 7}, guest_exec_status={"exited": True, "exitcode": 0})
+    AgentGuests(FakeClock()).grow(host, web(0), DATA)
+    assert host.asked[0][1]["path"] == "/bin/sh"
+    assert host.asked[0][1]["arg"] == grow_argv(DATA)[1:]
+
+
+def test_why_a_disk_cannot_be_enlarged_is_the_scripts_last_word():
+    said = base64.b64encode(b"resize2fs: no\ndisk data (/srv/data): it is not mounted\n").decode()
+    host = Agent(guest_exec={"pid": 7}, guest_exec_status={"exited": True, "exitcode": 1, "err-data": said})
+    with pytest.raises(AgentRefused, match=r"disk data: disk data \(/srv/data\): it is not mounted"):
+        AgentGuests(FakeClock()).grow(host, web(0), DATA)
+
+
+def test_a_disk_that_is_never_done_is_not_waited_for_for_ever():
+    clock = FakeClock()
+    begun = clock.now()
+    with pytest.raises(AgentSilent, match="still enlarging"):
+        AgentGuests(clock).grow(Agent(guest_exec={"pid": 7}, guest_exec_status={"exited": False}), web(0), DATA)
+    assert GROW_S <= clock.now() - begun < GROW_S + 1
+
+
+FAILED = b"""{"v1": {"datasource": "DataSourceNoCloud", "errors": ["Runparts: 1 failures (runcmd)"]}}"""
+PRINTED = b"""Cloud-init v. 22.4.2 running 'modules:final' at Tue, 24 Nov 2026 12:01:19 +0000. Up 40.76 seconds.
+disk data (/srv/data): it is not blank
+2026-11-24 12:01:21,162 - cc_scripts_user.py[WARNING]: Failed to run module scripts-user
+2026-11-24 12:01:21,170 - util.py[WARNING]: Running module scripts-user failed
+Cloud-init v. 22.4.2 finished at Tue, 24 Nov 2026 12:01:21 +0000.
+"""
+
+
+class Files(Agent):
+    """An agent that lets files be read, each as a whole."""
+
+    def __init__(self, **files: bytes) -> None:
+        super().__init__(guest_file_close={}, guest_file_seek={"position": 0})
+        self._names, self._files = list(files), list(files.values())
+
+    def agent(self, domain, command, arguments, timeout_s):
+        if command == "guest-file-open":
+            name = arguments["path"].rsplit("/", 1)[-1].split(".")[0].replace("-", "_")
+            return self._names.index(name)
+        if command == "guest-file-read":
+            return {"buf-b64": base64.b64encode(self._files[arguments["handle"]]).decode()}
+        return super().agent(domain, command, arguments, timeout_s)
+
+
+def test_a_failed_setup_is_told_with_what_its_commands_printed_last():
+    host = Files(boot_id=b"b\n", result=FAILED, cloud_init_output=PRINTED)
+    seen = AgentGuests(FakeClock()).look(host, web(0), known_boot="", services=None)
+    assert seen.setup_errors[-1] == "its last output: disk data (/srv/data): it is not blank"
