@@ -78,8 +78,9 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
     clock, store = SystemClock(), SqliteStore(home / "vmrole.db", owner)
     hosts = {host.name: LibvirtHost(host, owner) for host in site.hosts}
     balancer, images = HaproxyBalancer(site, home / "run"), repository(home, clock)
-    observer = Observer(hosts, AgentGuests(), balancer)
-    loop = Loop(observer, Effects(hosts, balancer, images, IsoSeeds(), store, report), clock)
+    guests = AgentGuests()
+    observer = Observer(hosts, guests, balancer)
+    loop = Loop(observer, Effects(hosts, guests, balancer, images, IsoSeeds(), store, report), clock)
     try:
         yield Wiring(home, site, clock, store, hosts, balancer, images, FileLease(home / "loop.lock"), loop)
     finally:

@@ -21,14 +21,25 @@ COMMANDS = {
     "up": ("service", "Create or change a deployment from a service file, and wait until it is ready."),
     "plan": ("service", "Show what `up` would do, and what becomes of each disk."),
     "down": ("service", "Delete a deployment."),
+    "reboot": ("verbs", "Reboot instances, out of rotation meanwhile; every disk is kept."),
+    "reimage": ("verbs", "Make instances anew from their image; local storage and volumes are kept."),
+    "undo-reimage": ("verbs", "Go back to the overlay from before the last reimage."),
+    "stop": ("verbs", "Switch instances off, and leave them so."),
+    "start": ("verbs", "Start instances that were stopped."),
+    "relocate": ("verbs", "Make instances anew on another host; only volumes are kept."),
     "ls": ("show", "List the deployments."),
     "status": ("show", "Show a deployment's instances, with stage and reason."),
     "events": ("show", "Show what happened, and why."),
     "exec": ("instance", "Run a command inside an instance."),
+    "volume": ("volume", "Volumes: list, show, snapshot, restore, delete."),
     "image": ("image", "Base images: build, list, show."),
+    "recover": ("recover", "Rebuild a lost or damaged store from the hosts."),
     "lab": ("lab", "Throw-away libvirt hosts on this machine."),
     "doctor": ("doctor", "Check what vmrole needs, and say how to mend what is missing."),
 }
+
+
+FUNCTIONS = {"exec": "exec_", "undo-reimage": "undo_reimage"}
 
 
 class _Lazy(click.Group):
@@ -41,7 +52,7 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"orchestrator.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name if cmd_name not in {"exec"} else "exec_")
+        command: click.Command = getattr(module, FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -6,45 +6,55 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.view import table
+from orchestrator.engine.fate import DiskFate, created, fates
 from orchestrator.model import action as act
-from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent, Wanted
+from orchestrator.model.names import VolumeId
+from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Intent, Wanted
+from orchestrator.model.spec import MachineSpec, is_same_but_larger, machine_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.engine.plan import Plan, Step
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of one instance: ``does`` in words, ``overlay`` kept, new, gone or none yet."""
+class Forecast:
+    """What would be done to one instance: ``does`` in a word or two, each disk's fate, and why."""
 
     name: str
     does: str
-    overlay: str
+    disks: tuple[DiskFate, ...]
     why: str = ""
 
 
-def fates(intent: Intent, record: DeploymentRecord, plan: Plan) -> list[Fate]:
-    """Each instance's fate under the plan, in order."""
+def forecasts(intent: Intent, record: DeploymentRecord, plan: Plan, volumes: frozenset[str]) -> list[Forecast]:
+    """Each instance's future under the plan, in order. ``volumes``: files in the pools now."""
     known = {instance.id: instance for instance in intent.members(record.id)}
     planned = [status.record for status in plan.instances if status.record.id.deployment == record.id]
-    return [_fate(instance, known.get(instance.id), record) for instance in planned]
+    return [_forecast(instance, known.get(instance.id), record, volumes) for instance in planned]
 
 
-def _fate(new: InstanceRecord, old: InstanceRecord | None, record: DeploymentRecord) -> Fate:
+def _forecast(
+    new: InstanceRecord, old: InstanceRecord | None, record: DeploymentRecord, volumes: frozenset[str]
+) -> Forecast:
+    name, role = new.id.name, record.service.role(new.id.role)
     if old is None:
-        return Fate(new.id.name, "create", "new", f"on host {new.host}, {new.dip}")
-    if new.wanted is Wanted.GONE:
-        return Fate(new.id.name, "delete", "gone", "the file asks for fewer")
-    if new.generation != old.generation:
-        return Fate(new.id.name, "reimage", "new from the image", f"generation {new.generation}")
-    role = record.service.role(new.id.role)
-    if role is not None and (new.machine.digest, new.machine.size, new.machine.setup) != (
-        record.digests[role.name],
-        role.size,
-        role.setup,
-    ):
-        return Fate(new.id.name, "reimage later", "new from the image", "when its turn comes (max_unavailable)")
-    return Fate(new.id.name, "keep", "kept")
+        found = frozenset(d.name for d in new.machine.disks if VolumeId(new.id, d.name).file in volumes)
+        return Forecast(name, "create", created(new.machine, found=found), f"on host {new.host}, {new.dip}")
+    if new.wanted is Wanted.GONE or role is None:
+        return Forecast(name, "delete", fates(Act.DELETE, old, old.machine, role), "the file asks for fewer")
+    desired = machine_spec(role, record.digests[role.name])
+    if new.next is not None:
+        why = f"generation {new.next.generation}, when its turn comes (max_unavailable {role.max_unavailable})"
+        return Forecast(name, new.next.act.value, fates(new.next.act, old, desired, role), why)
+    act = Act.REBOOT if new.reboot is not None else None
+    does = act.value if act is not None else "grow" if is_larger(old.machine, desired) else "keep"
+    return Forecast(name, does, fates(act, old, desired, role))
+
+
+def is_larger(now: MachineSpec, wanted: MachineSpec) -> bool:
+    return now != wanted and is_same_but_larger(now, wanted)
 
 
 def actions(plan: Plan, key: str) -> list[str]:
@@ -73,20 +83,27 @@ def _words(step: Step, key: str) -> str:  # noqa: PLR0911 - one line an action
             return ""
 
 
-def forecast_text(intent: Intent, record: DeploymentRecord, plan: Plan) -> str:
+def forecast_text(intent: Intent, record: DeploymentRecord, plan: Plan, volumes: frozenset[str]) -> str:
     """Everything, as a page."""
-    known = intent.deployment(record.id)
-    found = fates(intent, record, plan)
+    found = forecasts(intent, record, plan, volumes)
     steps = actions(plan, str(record.id))
-    if known == record and not steps and all(fate.does == "keep" for fate in found):
+    if intent.deployment(record.id) == record and not steps and all(fate.does == "keep" for fate in found):
         return f"{record.id.service}: nothing to change"
-    rows = [(fate.name, fate.does, fate.overlay, fate.why) for fate in found]
-    body = table(("INSTANCE", "DOES", "OVERLAY", "WHY"), rows)
     head = f"{record.id.service}: revision {record.revision}, VIP {record.vip}"
-    return "\n".join([head, *(f"  {step}" for step in steps), body])
+    return "\n".join([head, *(f"  {step}" for step in steps), fate_table(found)])
 
 
-def forecast_json(intent: Intent, record: DeploymentRecord, plan: Plan) -> dict[str, object]:
+def fate_table(found: Sequence[Forecast]) -> str:
+    """A line for each disk of each instance; the instance is named on its first."""
+    rows = []
+    for forecast in found:
+        for number, disk in enumerate(forecast.disks):
+            first = (forecast.name, forecast.does) if number == 0 else ("", "")
+            rows.append((*first, f"{disk.kind} {disk.name}".strip(), disk.fate, forecast.why if number == 0 else ""))
+    return table(("INSTANCE", "DOES", "DISK", "FATE", "WHY"), rows)
+
+
+def forecast_json(intent: Intent, record: DeploymentRecord, plan: Plan, volumes: frozenset[str]) -> dict[str, object]:
     """The same for scripts."""
     return {
         "service": record.id.service,
@@ -95,7 +112,16 @@ def forecast_json(intent: Intent, record: DeploymentRecord, plan: Plan) -> dict[
         "vip": record.vip,
         "steps": actions(plan, str(record.id)),
         "instances": [
-            {"name": f.name, "does": f.does, "disks": {"overlay": f.overlay}, "why": f.why}
-            for f in fates(intent, record, plan)
+            {"name": f.name, "does": f.does, "disks": disks_json(f.disks), "why": f.why}
+            for f in forecasts(intent, record, plan, volumes)
         ],
+    }
+
+
+def disks_json(disks: Sequence[DiskFate]) -> dict[str, object]:
+    """``{"overlay": fate, "local_storage": {name: fate}, "volumes": {name: fate}}``."""
+    return {
+        "overlay": next(disk.fate for disk in disks if disk.kind == "overlay"),
+        "local_storage": {disk.name: disk.fate for disk in disks if disk.kind == "local storage"},
+        "volumes": {disk.name: disk.fate for disk in disks if disk.kind == "volume"},
     }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from orchestrator.cli.context import Context
     from orchestrator.cli.progress import Display
-    from orchestrator.control.settle import Rest
+    from orchestrator.control.settle import Enough, Rest
     from orchestrator.engine.plan import Plan
     from orchestrator.model.record import DeploymentRecord, Event, Intent
     from orchestrator.model.spec import Service
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 MARGIN_S = 60.0  # beyond what the roles give themselves: making machines, uploading images
 
 
-class _Time(click.ParamType[float]):
+class Time(click.ParamType[float]):
+    """A time as people write it (90s, 10m), in seconds."""
+
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -69,7 +71,7 @@ def find_deployment(intent: Intent, name: str) -> DeploymentRecord:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--no-wait", is_flag=True, help="Make the machines and start them, but do not wait until they are ready.")
 @click.option(
-    "--timeout", type=_Time(), metavar="TIME", help="Wait no longer than this (90s, 10m). Default: the roles' own."
+    "--timeout", type=Time(), metavar="TIME", help="Wait no longer than this (90s, 10m). Default: the roles' own."
 )
 @click.pass_obj
 def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> None:
@@ -90,7 +92,7 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
     with display() as shown, wired(context.home, context.connect, context.cache_dir, shown.say) as wiring:
         record, is_new = _write_intent(wiring, service, file)
         wait_s = timeout if timeout is not None else _patience(service)
-        rest = _settle(wiring, record.id, shown, wait_s, no_wait=no_wait)
+        rest = settle(wiring, record.id, shown, wait_s, is_enough=_is_started if no_wait else None)
     _report_up(rest, record, is_new=is_new, no_wait=no_wait)
 
 
@@ -164,8 +166,19 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
     vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
     record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets)
+    _refuse_shrinking(intent, world, record, file)
     _refuse_clashes(wiring, intent, record, file)
     return record
+
+
+def _refuse_shrinking(intent: Intent, world: World, record: DeploymentRecord, file: Path) -> None:
+    """Refuse disks that are to be smaller than they are: what is on them would be cut."""
+    from orchestrator.engine.deploy import shrunk
+
+    problems = [_problem(file, path, message) for path, message in shrunk(intent, world.hosts.values(), record)]
+    if problems:
+        hint = "ask for at least the size that it has; a smaller one is a new disk, under another name"
+        raise InvalidInput(str(file), tuple(problems), hint)
 
 
 def _refuse_clashes(wiring: Wiring, intent: Intent, record: DeploymentRecord, file: Path) -> None:
@@ -199,14 +212,17 @@ def _problem(file: Path, path: tuple[str | int, ...], message: str) -> Problem:
     return Problem(".".join(map(str, path)), message, line_of(file.read_text(errors="replace"), path))
 
 
-def _settle(wiring: Wiring, key: DeploymentId, shown: Display, timeout_s: float, *, no_wait: bool = False) -> Rest:
+def settle(
+    wiring: Wiring, key: DeploymentId, shown: Display, timeout_s: float, *, is_enough: Enough | None = None
+) -> Rest:
+    """Run the loop, or watch who runs it, until the deployment is at rest or ``is_enough``."""
     from orchestrator.control.settle import Settler
 
     def show(plan: Plan) -> None:
         shown.show([status for status in plan.instances if status.record.id.deployment == key])
 
     settler = Settler(wiring.loop, wiring.lease, wiring.clock, show, shown.say)
-    return settler.settle(key, timeout_s, is_enough=_is_started if no_wait else None)
+    return settler.settle(key, timeout_s, is_enough=is_enough)
 
 
 def _is_started(plan: Plan, key: DeploymentId) -> bool:
@@ -217,11 +233,17 @@ def _is_started(plan: Plan, key: DeploymentId) -> bool:
 def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: bool) -> None:
     from orchestrator.cli.view import consoles, own
     from orchestrator.control.settle import End
+    from orchestrator.model.record import Wanted
 
     name, statuses = record.id.service, own(rest.plan, record)
     if rest.end is End.READY:
         news = "is ready" if is_new or rest.has_changed else "is ready: nothing to change"
-        click.echo(f"{name} {news}; {len(statuses)} of {len(statuses)} instances in rotation{_where(record)}")
+        up = [status for status in statuses if status.record.wanted is Wanted.UP]
+        click.echo(f"{name} {news}; {len(up)} of {len(statuses)} instances in rotation{_where(record)}")
+        for status in statuses:
+            if status not in up:
+                said = f"{name}/{status.record.id.name}"
+                click.echo(f"{said} is stopped, and stays so; `vmrole start {said}` brings it up")
         return
     if rest.end is End.ENOUGH and no_wait:
         click.echo(f"{name} is started; `vmrole status {name}` shows how far it is")
@@ -268,23 +290,26 @@ def plan(context: Context, file: Path, as_json: bool) -> None:
         record = wanted_record(wiring, intent, world, service, file)
         future = after(intent, record, retried(intent, record, now))
         made = decide(future, world, now)
+        volumes = frozenset(file for host in world.hosts.values() for file in host.volumes)
     if as_json:
-        print_json(forecast_json(intent, record, made))
+        print_json(forecast_json(intent, record, made, volumes))
     else:
-        click.echo(forecast_text(intent, record, made))
+        click.echo(forecast_text(intent, record, made, volumes))
 
 
 @click.command()
 @click.argument("service")
+@click.option("--volumes", is_flag=True, help="Delete its volumes and their snapshots, too.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
-    "--timeout", type=_Time(), default="5m", show_default=True, metavar="TIME", help="Wait no longer than this."
+    "--timeout", type=Time(), default="5m", show_default=True, metavar="TIME", help="Wait no longer than this."
 )
 @click.pass_obj
-def down(context: Context, service: str, yes: bool, timeout: float) -> None:
-    """Delete a deployment: its machines with their overlays, its network, its VIP.
+def down(context: Context, service: str, volumes: bool, yes: bool, timeout: float) -> None:
+    """Delete a deployment: its machines with overlays and local storage, its network, its VIP.
 
-    Asks first on a terminal. Works on a deployment in any state, also half-made or failed.
+    Volumes stay, and the instances of the same service get them again, unless --volumes is said. Connections may
+    finish and guests shut down first. Asks first on a terminal. Works on a deployment in any state, also failed.
 
     \b
     Example:
@@ -299,13 +324,15 @@ def down(context: Context, service: str, yes: bool, timeout: float) -> None:
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         intent = wiring.store.intent()
         record = find_deployment(intent, service)
-        _confirm(f"Delete {service}, {len(intent.members(record.id))} instances with their overlays?", yes=yes)
-        gone = withdrawn(record)
+        fate = "and their volumes" if volumes else "; volumes are kept"
+        count = len(intent.members(record.id))
+        confirm(f"Delete {service}, {count} instances with overlays and local storage{fate}?", yes=yes)
+        gone = withdrawn(record, with_volumes=volumes)
         if gone != record:
             event = Event(wiring.clock.now(), str(record.id), "deletion is wanted", actor="down")
             wiring.store.save_deployment(gone, event)
         with display() as shown:
-            rest = _settle(wiring, record.id, shown, timeout)
+            rest = settle(wiring, record.id, shown, timeout)
     if rest.end is not End.GONE:
         reasons = "; ".join(s.reason for s in rest.plan.instances if s.record.id.deployment == record.id and s.reason)
         raise rest.error or HostAway(
@@ -315,7 +342,7 @@ def down(context: Context, service: str, yes: bool, timeout: float) -> None:
     click.echo(f"{service} is deleted")
 
 
-def _confirm(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool) -> None:
     if not yes and sys.stdin.isatty():
         click.confirm(question, abort=True, err=True)
     elif not yes:

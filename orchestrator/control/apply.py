@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from orchestrator.model import action as act
-from orchestrator.render import cloudinit
+from orchestrator.model.names import DeploymentCopy
+from orchestrator.render import cloudinit, records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.ports import Balancer, Host, Images, Progress, Seeds, Store
+    from orchestrator.ports import Balancer, Guests, Host, Images, Progress, Seeds, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Effects:
     """The ports that have effects. ``report`` is told of what takes long."""
 
     hosts: Mapping[str, Host]
+    guests: Guests
     balancer: Balancer
     images: Images
     seeds: Seeds
@@ -28,13 +30,14 @@ class Effects:
 
 HostAction = (
     act.CreatePool | act.DeletePool | act.PlaceImage | act.CreateNetwork | act.ChangeLeases | act.DeleteNetwork
-    | act.CreateOverlay | act.CreateSeed | act.DefineDomain | act.StartDomain | act.DestroyDomain | act.ResumeDomain
-    | act.UndefineDomain | act.DeleteVolume
+    | act.CreateOverlay | act.CreateSeed | act.CreateDisk | act.GrowDisk | act.MoveVolume | act.SaveCopy
+    | act.DefineDomain | act.StartDomain | act.ShutDown | act.DestroyDomain | act.ResumeDomain | act.UndefineDomain
+    | act.DeleteVolume
 )  # fmt: skip
 StoreAction = act.SaveInstance | act.ForgetInstance | act.ForgetDeployment
 BalancerAction = (
     act.ConfigureBalancer | act.SaveServers | act.StopBalancer | act.AddVip | act.RemoveVip | act.AddServer
-    | act.RemoveServer
+    | act.DrainServer | act.RemoveServer
 )  # fmt: skip
 
 
@@ -48,7 +51,7 @@ def apply(action: act.Action, to: Effects) -> None:
         _apply_to_balancer(action, to.balancer)
 
 
-def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa: C901, PLR0912 - one case an action
+def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an action
     match action:
         case act.CreatePool():
             host.create_pool()
@@ -66,10 +69,21 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             host.create_overlay(action.machine, action.digest, action.size_bytes)
         case act.CreateSeed():
             host.create_seed(action.machine, to.seeds.disc(cloudinit.LABEL, cloudinit.seed(action.record).files()))
+        case act.CreateDisk():
+            host.create_disk(action.file, action.size_bytes)
+        case act.GrowDisk():
+            _grow(action, host, to.guests)
+        case act.MoveVolume():
+            _move(action, to.hosts[action.source], host, to.report)
+        case act.SaveCopy():
+            copy = DeploymentCopy(action.record.id, action.record.revision)
+            host.put_copy(copy, records.dump_deployment(action.record))
         case act.DefineDomain():
-            host.define_domain(action.machine, action.digest, action.size)
+            host.define_domain(action.machine, action.spec, action.place)
         case act.StartDomain():
             host.start_domain(action.machine)
+        case act.ShutDown():
+            to.guests.shut_down(host, action.machine, action.act)
         case act.DestroyDomain():
             host.destroy_domain(action.domain)
         case act.ResumeDomain():
@@ -80,6 +94,17 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             host.delete_volume(action.volume)
         case _:
             assert_never(action)
+
+
+def _grow(action: act.GrowDisk, host: Host, guests: Guests) -> None:
+    host.grow_disk(action.file, action.size_bytes, action.machine.domain if action.machine is not None else "")
+    if action.machine is not None:
+        guests.grow(host, action.machine, action.disk)
+
+
+def _move(action: act.MoveVolume, source: Host, host: Host, report: Progress) -> None:
+    with source.export_volume(action.volume.file) as pieces:
+        host.import_volume(action.volume, action.size_bytes, pieces, report)
 
 
 def _apply_to_store(action: StoreAction, store: Store) -> None:
@@ -108,6 +133,8 @@ def _apply_to_balancer(action: BalancerAction, balancer: Balancer) -> None:
             balancer.remove_vip(action.vip)
         case act.AddServer():
             balancer.add_server(action.server)
+        case act.DrainServer():
+            balancer.drain_server(action.backend, action.name)
         case act.RemoveServer():
             balancer.remove_server(action.backend, action.name)
         case _:

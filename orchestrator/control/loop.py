@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.control.apply import Effects, apply
 from orchestrator.control.workers import Workers
 from orchestrator.engine.plan import Plan, Step, plan
-from orchestrator.errors import VmroleError
+from orchestrator.errors import NoRoom, VmroleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,10 +27,14 @@ PARALLEL = 4
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A step that did not work: the error, and since when (Unix seconds) its track has had trouble without a break."""
+    """A step that did not work: the error, and since when (Unix seconds) its track has had trouble without a break.
+
+    ``host``: where it was to be done, "" if on no host.
+    """
 
     error: VmroleError
     since: float
+    host: str = ""
 
 
 class Loop:
@@ -52,7 +56,8 @@ class Loop:
 
     def _see(self, intent: Intent, now: float) -> World:
         told = {track: trouble.error.message for track, trouble in self._trouble.items()}
-        return self._observer.look(intent, told, now)
+        full = frozenset(t.host for t in self._trouble.values() if t.host and isinstance(t.error, NoRoom))
+        return self._observer.look(intent, told, full, now)
 
     def look(self) -> tuple[Intent, Plan]:
         """What is wanted, and what a tick would do now; nothing is changed."""
@@ -97,7 +102,8 @@ class Loop:
         except VmroleError as error:
             log.warning("%s: %s: %s", step.track, type(step.action).__name__, error.message)
             past = self._past.get(step.track)
-            self._trouble[step.track] = Trouble(error, past.since if past is not None else begun)
+            host = getattr(step.action, "host", "")
+            self._trouble[step.track] = Trouble(error, past.since if past is not None else begun, host)
         else:
             log.info("%s: %s, %.0f ms", step.track, type(step.action).__name__, (self._clock.now() - begun) * 1000)
 

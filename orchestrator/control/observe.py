@@ -38,7 +38,7 @@ class Observer:
         self._pools = {name: Workers(4, name=f"look-{name}") for name in hosts}
         self._pending: dict[str, Future[HostSeen]] = {}
 
-    def look(self, intent: Intent, trouble: Mapping[str, str], now: float) -> World:
+    def look(self, intent: Intent, trouble: Mapping[str, str], full: frozenset[str], now: float) -> World:
         """What is there now, as far as ``intent`` makes it matter."""
         asked = {name: self._ask(name, host) for name, host in self._hosts.items()}
         balancer = self._look_at_balancer()
@@ -46,7 +46,7 @@ class Observer:
         running = [record for record in intent.instances if _runs(record, hosts)]
         guests = self._look_at_guests(running, _services(intent))
         consoles = self._consoles([r for r in running if _is_telling(r, guests[_id(r)], now)])
-        return World(hosts, guests, consoles, balancer, trouble)
+        return World(hosts, guests, consoles, balancer, trouble, full)
 
     def _ask(self, name: str, host: Host) -> Future[HostSeen]:
         """Start a look at a host, unless the last one still hangs there."""
@@ -110,6 +110,9 @@ def _id(record: InstanceRecord) -> MachineId:
 
 
 def _runs(record: InstanceRecord, hosts: Mapping[str, HostSeen]) -> bool:
+    """Whether there is a guest to talk to: not one that shuts down, whose agent may end in the middle of a call."""
+    if record.farewell is not None and record.farewell.asked is not None:
+        return False
     host = hosts.get(record.host)
     domain = host.domains.get(_id(record).domain) if host is not None else None
     return domain is not None and domain.power is Power.RUNNING

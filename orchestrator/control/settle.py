@@ -108,7 +108,7 @@ class Settler:
             # Its last steps may still be under way: it is gone when nothing is left to be done about it.
             return None if plan.steps else Rest(End.GONE, plan)
         if status.settled and not plan.steps:
-            return Rest(End.READY if status.state == "ready" else End.FAILED, plan)
+            return Rest(End.FAILED if status.state == "failed" else End.READY, plan)
         if goal.is_enough(plan, goal.key):
             return Rest(End.ENOUGH, plan)
         refused = self._refused()

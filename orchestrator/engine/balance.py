@@ -13,20 +13,33 @@ from orchestrator.model.action import (
     AddServer,
     AddVip,
     ConfigureBalancer,
+    DrainServer,
     Frontend,
     RemoveServer,
     SaveServers,
     Server,
     StopBalancer,
 )
-from orchestrator.model.world import BalancerSeen, ServerState
+from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+Key = tuple[str, str]
 
 
-def balance(wanted: Sequence[Frontend], members: Sequence[Server], seen: BalancerSeen) -> tuple[Action, ...]:
-    """From what HAProxy serves to what it should: VIPs, file, frontends (start or reload), then rotation."""
+def balance(
+    wanted: Sequence[Frontend],
+    members: Sequence[Server],
+    seen: BalancerSeen,
+    *,
+    leaving: Mapping[Key, float],
+    now: float,
+) -> tuple[Action, ...]:
+    """From what HAProxy serves to what it should: VIPs, file, frontends (start or reload), then rotation.
+
+    ``leaving``: servers whose connections may go on until then (Unix seconds).
+    """
     if seen.problem:
         return ()  # what it does now is unknown; nothing is done to it until it can be asked
     if not wanted:
@@ -38,10 +51,12 @@ def balance(wanted: Sequence[Frontend], members: Sequence[Server], seen: Balance
         return (*steps, ConfigureBalancer(fronts, servers))
     if seen.saved != rotation.fingerprint(fronts, servers):
         steps.append(SaveServers(fronts, servers))
-    return (*steps, *_membership(servers, seen))
+    return (*steps, *_membership(servers, seen, leaving, now))
 
 
-def _membership(servers: Sequence[Server], seen: BalancerSeen) -> list[Action]:
+def _membership(
+    servers: Sequence[Server], seen: BalancerSeen, leaving: Mapping[Key, float], now: float
+) -> list[Action]:
     wanted = {(server.backend, server.name): server for server in servers}
     moved = {
         key
@@ -54,4 +69,14 @@ def _membership(servers: Sequence[Server], seen: BalancerSeen) -> list[Action]:
         for key, server in sorted(wanted.items())
         if key in moved or key not in seen.servers or seen.servers[key].state is not ServerState.READY
     ]
-    return [*(RemoveServer(*key) for key in gone), *(AddServer(server) for server in missing)]
+    farewells = [step for key in gone for step in _farewell(key, seen.servers[key], leaving.get(key, now), now)]
+    return [*farewells, *(AddServer(server) for server in missing)]
+
+
+def _farewell(key: Key, seen: ServerSeen, until: float, now: float) -> list[Action]:
+    """A server goes through drain first: a request may be on its way to it that is not counted yet."""
+    if now >= until:
+        return [RemoveServer(*key)]
+    if seen.state is not ServerState.DRAIN:
+        return [DrainServer(*key)]
+    return [RemoveServer(*key)] if seen.sessions == 0 else []

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.members import again
 from orchestrator.errors import Refused
+from orchestrator.model.disks import MIB
+from orchestrator.model.names import InstanceId, VolumeId
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent, Wanted
+from orchestrator.model.spec import DiskKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from ipaddress import IPv4Network
 
     from orchestrator.model.names import DeploymentId
-    from orchestrator.model.spec import Service
+    from orchestrator.model.spec import Disk, Role, Service
     from orchestrator.model.world import HostSeen
 
 SUBNET_BITS = 24
@@ -42,13 +45,47 @@ def retried(intent: Intent, record: DeploymentRecord, now: float) -> tuple[Insta
     return tuple(
         again(instance, timeout_s=role.ready.timeout_s, now=now)
         for instance in intent.members(record.id)
-        if instance.timeline.rotation is None and (role := record.service.role(instance.id.role)) is not None
+        if instance.timeline.rotation is None
+        and instance.wanted is Wanted.UP
+        and (role := record.service.role(instance.id.role)) is not None
     )
 
 
-def withdrawn(record: DeploymentRecord) -> DeploymentRecord:
-    """The deployment's record after ``down``."""
-    return replace(record, wanted=Wanted.GONE)
+def withdrawn(record: DeploymentRecord, *, with_volumes: bool) -> DeploymentRecord:
+    """The deployment's record after ``down``; once its volumes are to go, they go."""
+    is_erased = with_volumes or record.wanted is Wanted.ERASED
+    return replace(record, wanted=Wanted.ERASED if is_erased else Wanted.GONE)
+
+
+def shrunk(
+    intent: Intent, hosts: Iterable[HostSeen], record: DeploymentRecord
+) -> list[tuple[tuple[str | int, ...], str]]:
+    """(path in the service file, what is wrong) of each disk that would be smaller than it is now."""
+    sizes = {file: size for host in hosts for file, size in host.sizes.items()}
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    for role in record.service.roles:
+        for disk in role.disks:
+            now_mib = max([_recorded(intent, record.id, role.name, disk), *_made(sizes, record.id, role, disk)])
+            if now_mib > disk.size_mib:
+                section = "volumes" if disk.kind is DiskKind.VOLUME else "local_storage"
+                path = ("roles", role.name, section, disk.name, "size")
+                found.append((path, f"is {disk.size_mib} MiB, but the disk has {now_mib} MiB: disks never shrink"))
+    return found
+
+
+def _recorded(intent: Intent, key: DeploymentId, role: str, disk: Disk) -> int:
+    known = intent.deployment(key)
+    before = known.service.role(role) if known is not None else None
+    disks = before.disks if before is not None else ()
+    return max((old.size_mib for old in disks if (old.kind, old.name) == (disk.kind, disk.name)), default=0)
+
+
+def _made(sizes: Mapping[str, int], key: DeploymentId, role: Role, disk: Disk) -> list[int]:
+    """The sizes of this volume of each of the role's instances, in MiB: it may be left from an earlier deployment."""
+    if disk.kind is not DiskKind.VOLUME:
+        return []
+    ids = [VolumeId(InstanceId(key, role.name, ordinal), disk.name) for ordinal in range(role.instances)]
+    return [sizes[volume.file] // MIB for volume in ids if volume.file in sizes]
 
 
 def after(intent: Intent, record: DeploymentRecord, instances: Iterable[InstanceRecord] = ()) -> Intent:

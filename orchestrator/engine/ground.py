@@ -14,14 +14,18 @@ from orchestrator.model.action import (
     DeleteVolume,
     DestroyDomain,
     PlaceImage,
+    SaveCopy,
     UndefineDomain,
 )
 from orchestrator.model.names import (
+    DeploymentCopy,
     DeploymentId,
     base_marker,
     base_volume,
     digest_of_volume,
     machine_of_volume,
+    parse_copy,
+    parse_disk,
     parse_machine,
 )
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Wanted
@@ -35,25 +39,43 @@ def prepare(
     host: HostSeen,
     deployments: Sequence[DeploymentRecord],
     instances: Sequence[InstanceRecord],
+    arriving: Sequence[InstanceRecord],
     owner: str,
 ) -> tuple[Action, ...]:
-    """The steps that a host needs before its instances' machines can be made there."""
-    local = [r for r in instances if r.host == host.name and r.wanted is Wanted.UP]
+    """The steps that a host needs before its instances' machines can be made there.
+
+    ``arriving``: instances as they will be with their next machine; their disks are made beforehand.
+    """
+    local = [r for r in (*instances, *arriving) if r.host == host.name and r.wanted is not Wanted.GONE]
     if host.problem or not local:
         return ()
     pool: list[Action] = [] if host.has_pool else [CreatePool(host.name)]
     digests = sorted({record.machine.digest for record in local})
-    images = [PlaceImage(host.name, digest) for digest in digests if base_marker(digest) not in host.volumes]
-    return (*pool, *images, *_networks(host, deployments, instances, owner))
+    images = [PlaceImage(host.name, digest) for digest in digests if not _is_whole(digest, host)]
+    return (
+        *pool,
+        *images,
+        *_networks(host, deployments, instances, arriving, owner),
+        *_copies(host, deployments, local),
+    )
+
+
+def _is_whole(digest: str, host: HostSeen) -> bool:
+    return {base_marker(digest), base_volume(digest)} <= host.volumes and digest not in host.altered
 
 
 def _networks(
-    host: HostSeen, deployments: Sequence[DeploymentRecord], instances: Sequence[InstanceRecord], owner: str
+    host: HostSeen,
+    deployments: Sequence[DeploymentRecord],
+    instances: Sequence[InstanceRecord],
+    arriving: Sequence[InstanceRecord],
+    owner: str,
 ) -> list[Action]:
     steps: list[Action] = []
     for record in deployments:
-        own = [r for r in instances if r.id.deployment == record.id and r.wanted is Wanted.UP]
-        local = [r for r in own if r.host == host.name]
+        own = [r for r in instances if r.id.deployment == record.id and r.wanted is not Wanted.GONE]
+        coming = [r for r in arriving if r.id.deployment == record.id]
+        local = [r for r in (*own, *coming) if r.host == host.name]
         seen = host.networks.get(record.id.network)
         if not local or (seen is not None and seen.owner != owner):
             continue
@@ -65,6 +87,27 @@ def _networks(
     return steps
 
 
+def _copies(host: HostSeen, deployments: Sequence[DeploymentRecord], local: Sequence[InstanceRecord]) -> list[Action]:
+    """Keep each deployment's record beside its machines, and drop what it was before once that is done."""
+    steps: list[Action] = []
+    here = {record.id.deployment for record in local}
+    for record in deployments:
+        wanted = DeploymentCopy(record.id, record.revision)
+        if record.id not in here or record.wanted is not Wanted.UP:
+            continue
+        if wanted.marker not in host.volumes:
+            steps.append(SaveCopy(host.name, record))
+        else:
+            # The marker goes first ("ok" sorts after "json"): a file without one is not taken for whole.
+            old = [v for v in host.volumes if (copy := parse_copy(v)) is not None and _is_older(copy, wanted)]
+            steps += [DeleteVolume(host.name, volume) for volume in sorted(old, reverse=True)]
+    return steps
+
+
+def _is_older(copy: DeploymentCopy, wanted: DeploymentCopy) -> bool:
+    return copy.deployment == wanted.deployment and copy.revision != wanted.revision
+
+
 def _leases(records: Iterable[InstanceRecord]) -> frozenset[Lease]:
     return frozenset(Lease(record.id.mac, record.dip, record.id.name) for record in records)
 
@@ -73,17 +116,19 @@ def _host_names(records: Iterable[InstanceRecord]) -> frozenset[HostName]:
     return frozenset(HostName(record.dip, record.id.name) for record in records)
 
 
-def sweep(host: HostSeen, deployment: DeploymentId, owner: str) -> tuple[Action, ...]:
-    """The steps that leave nothing of a deployment on a host, recorded or not; only what carries our mark."""
+def sweep(host: HostSeen, deployment: DeploymentId, owner: str, *, is_erased: bool) -> tuple[Action, ...]:
+    """The steps that leave nothing of a deployment on a host, recorded or not; only what carries our mark.
+
+    Volumes, with their snapshots, stay unless ``is_erased``.
+    """
     steps: list[Action] = []
     for name, domain in sorted(host.domains.items()):
-        machine = parse_machine(name)
+        machine = domain.machine or parse_machine(name)
         if machine is not None and machine.instance.deployment == deployment and domain.owner == owner:
             steps += [] if domain.power is Power.OFF else [DestroyDomain(host.name, name)]
-            steps.append(UndefineDomain(host.name, name))
+            steps += [UndefineDomain(host.name, name)] if domain.is_persistent else []
     for volume in sorted(host.volumes):
-        of_machine = machine_of_volume(volume)
-        if of_machine is not None and of_machine.instance.deployment == deployment:
+        if _belongs(volume, deployment, with_volumes=is_erased):
             steps.append(DeleteVolume(host.name, volume))
     network = host.networks.get(deployment.network)
     if network is not None and network.owner == owner:
@@ -91,11 +136,20 @@ def sweep(host: HostSeen, deployment: DeploymentId, owner: str) -> tuple[Action,
     return tuple(steps)
 
 
+def _belongs(volume: str, deployment: DeploymentId, *, with_volumes: bool) -> bool:
+    machine, disk, copy = machine_of_volume(volume), parse_disk(volume), parse_copy(volume)
+    if machine is not None:
+        return machine.instance.deployment == deployment
+    if disk is not None:
+        return disk.volume.instance.deployment == deployment and (with_volumes or disk.place > 0)
+    return copy is not None and copy.deployment == deployment
+
+
 def tidy(host: HostSeen, needed: Iterable[str]) -> tuple[Action, ...]:
     """The steps that free a host of images that nobody needs there, and of the pool if nothing else is in it.
 
     ``needed``: digests that some instance or deployment stands on. While any machine's file is in the pool nothing
-    is freed, as its base is known only to the file itself.
+    is freed, as its base is known only to the file itself. Volumes stand on nothing, but keep the pool.
     """
     if host.problem or not host.has_pool or any(machine_of_volume(volume) for volume in host.volumes):
         return ()
@@ -105,6 +159,5 @@ def tidy(host: HostSeen, needed: Iterable[str]) -> tuple[Action, ...]:
         (v for v in host.volumes if digest_of_volume(v) is not None and v not in wanted),
         key=lambda v: (not v.endswith(".ok"), v),
     )
-    if wanted:
-        return tuple(DeleteVolume(host.name, volume) for volume in unused)
-    return (*(DeleteVolume(host.name, volume) for volume in unused), DeletePool(host.name))
+    is_kept = bool(wanted) or any(parse_disk(volume) or parse_copy(volume) for volume in host.volumes)
+    return (*(DeleteVolume(host.name, volume) for volume in unused), *(() if is_kept else (DeletePool(host.name),)))

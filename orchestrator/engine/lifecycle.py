@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.status import STATE_OF_STAGE, InstanceStatus, State, since, stage_of
 from orchestrator.model.record import Failure, InstanceRecord, Stage
+from orchestrator.model.spec import DiskKind
 from orchestrator.model.world import GuestSeen, Power
 
 if TYPE_CHECKING:
@@ -43,12 +44,17 @@ def advance(
         return record
     if record.timeline.started is None:
         line = replace(record.timeline, started=now)
-        record = replace(record, timeline=line, has_run=True, starts=record.starts + 1)
+        record = replace(record, timeline=line, has_run=True, starts=record.starts + 1, volumes=_used_volumes(record))
     if not guest.boot_id:
         return record
     if guest.boot_id != record.boot_id:
         record = _new_boot(record, guest.boot_id, deadline=now + timeout_s, now=now)
     return _through_setup(record, guest, now)
+
+
+def _used_volumes(record: InstanceRecord) -> tuple[str, ...]:
+    mine = {disk.name for disk in record.machine.disks if disk.kind is DiskKind.VOLUME}
+    return tuple(sorted({*record.volumes, *mine}))
 
 
 def _new_boot(record: InstanceRecord, boot_id: str, *, deadline: float, now: float) -> InstanceRecord:

@@ -6,9 +6,10 @@ and nothing of a machine is deleted while a domain still names it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import storage
 from orchestrator.engine.lifecycle import MAX_STARTS
 from orchestrator.model.action import (
     Action,
@@ -22,87 +23,22 @@ from orchestrator.model.action import (
     StartDomain,
     UndefineDomain,
 )
-from orchestrator.model.names import MachineId, machine_of_volume, parse_machine
-from orchestrator.model.record import Event, InstanceRecord
+from orchestrator.model.names import MachineId, base_marker, base_volume, machine_of_volume
+from orchestrator.model.record import Act, Event, InstanceRecord, Wanted
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from orchestrator.engine.sight import Sight
+    from orchestrator.model.names import DeploymentId
 
 GIB = 1024**3
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """All that was seen of one instance. ``here``: its own host. ``current``: the domain of its generation there.
-
-    ``others``: (host, domain) of every other machine of this instance that is ours, wherever it is. ``foreign``: a
-    domain of our name that does not carry our mark. ``leftovers``: (host, volume) of machines that are not current.
-    ``away``: hosts that could not be asked. ``is_foreign_network``: the deployment's network there is not ours.
-    """
-
-    here: HostSeen
-    current: DomainSeen | None
-    others: tuple[tuple[str, DomainSeen], ...]
-    foreign: DomainSeen | None
-    leftovers: tuple[tuple[str, str], ...]
-    away: tuple[str, ...]
-    is_foreign_network: bool
-
-
-def sight(record: InstanceRecord, hosts: Iterable[HostSeen], owner: str) -> Sight:
-    """Pick out of the world what belongs to one instance."""
-    machine = MachineId(record.id, record.generation)
-    here = HostSeen(record.host, problem=f"host {record.host} is not one of the site's hosts")
-    others: list[tuple[str, DomainSeen]] = []
-    leftovers: list[tuple[str, str]] = []
-    current = foreign = None
-    away = []
-    for host in hosts:
-        here = host if host.name == record.host else here
-        if host.problem:
-            away.append(host.name)
-        for domain in _of_instance(record, host):
-            is_current = domain.name == machine.domain and host.name == record.host
-            if domain.owner != owner:
-                foreign = domain if is_current else foreign
-            elif is_current:
-                current = domain
-            else:
-                others.append((host.name, domain))
-        leftovers += [(host.name, volume) for volume in _stale_volumes(record, host, machine)]
-    network = here.networks.get(record.id.deployment.network)
-    is_foreign_network = network is not None and network.owner != owner
-    return Sight(here, current, tuple(others), foreign, tuple(sorted(leftovers)), tuple(away), is_foreign_network)
-
-
-def outdate(record: InstanceRecord, seen: Sight) -> Sight:
-    """The same sight after the instance got a new generation: what was current is one of the others now."""
-    others = seen.others if seen.current is None else (*seen.others, (record.host, seen.current))
-    stale = [(record.host, v) for v in sorted(seen.here.volumes) if machine_of_volume(v) == _id(record)]
-    return replace(seen, current=None, others=others, leftovers=(*seen.leftovers, *stale))
-
-
-def _of_instance(record: InstanceRecord, host: HostSeen) -> list[DomainSeen]:
-    parsed = ((parse_machine(name), domain) for name, domain in sorted(host.domains.items()))
-    return [domain for machine, domain in parsed if machine is not None and machine.instance == record.id]
-
-
-def _stale_volumes(record: InstanceRecord, host: HostSeen, machine: MachineId) -> list[str]:
-    found = ((machine_of_volume(volume), volume) for volume in host.volumes)
-    return [
-        volume
-        for owner, volume in found
-        if owner is not None and owner.instance == record.id and (owner != machine or host.name != record.host)
-    ]
+RESUME_BYTES = 64 * 1024**2  # a machine that was paused for want of room goes on once there is this much
 
 
 def is_lost(record: InstanceRecord, seen: Sight) -> bool:
-    """Whether a machine that has run lost its overlay: it cannot be started again, only be made anew."""
-    machine = MachineId(record.id, record.generation)
-    is_off = seen.current is None or seen.current.power is Power.OFF
+    """Whether a machine that has run lost its overlay: once off it cannot be started again, only be made anew."""
     can_tell = not seen.here.problem and seen.here.has_pool
-    return record.has_run and is_off and can_tell and machine.overlay not in seen.here.volumes
+    return record.has_run and can_tell and machine_id(record).overlay not in seen.here.volumes
 
 
 def bring_up(record: InstanceRecord, seen: Sight, deadline: float) -> tuple[InstanceRecord, tuple[Action, ...]]:
@@ -114,30 +50,93 @@ def bring_up(record: InstanceRecord, seen: Sight, deadline: float) -> tuple[Inst
         return record, ()
     power = seen.current.power if seen.current is not None else None
     if power is Power.PAUSED:
-        return record, (ResumeDomain(record.host, _id(record).domain),)
+        return record, resume(record, seen)
     if power is Power.RUNNING:
+        return record, (*_remember(record, seen), *_clear_others(seen))
+    has_failed = record.failure is not None and not (record.failure.is_final and record.starts == 0)
+    if record.wanted is Wanted.STOPPED and power is not Power.UNSETTLED:
         return record, _clear_others(seen)
-    if power is Power.UNSETTLED or record.failure is not None or record.starts >= MAX_STARTS:
+    if power is Power.UNSETTLED or has_failed or not _can_start(record, seen):
         return record, ()
-    if record.has_run and not seen.here.has_pool:
-        return record, ()  # its overlay is there, most likely: nothing is made until the pool can be looked into
-    machine = _id(record)
-    disks = _disks(record, seen) if power is None else ()
-    define = DefineDomain(record.host, machine, record.machine.digest, record.machine.size)
-    start = (*((define,) if power is None else ()), StartDomain(record.host, machine))
+    machine = machine_id(record)
+    is_making = power is None
+    disks = (*_overlay(record, seen, is_making=is_making), *storage.create(record, seen))
+    define = (DefineDomain(record.host, machine, record.machine, record.place),) if is_making else ()
+    moves = storage.move(record, seen)
+    start = (*define, StartDomain(record.host, machine))
     # A machine that went off starts its boot anew; how often it did is counted when it is seen to run.
     line = replace(record.timeline, started=None, agent=None, setup=None, services=None, rotation=None)
     due = record.deadline if record.timeline.services is None else deadline
-    return replace(record, timeline=line, deadline=due), (*disks, *_clear_others(seen), *start)
+    return replace(record, timeline=line, deadline=due), (*disks, *_clear_others(seen), *moves, *start)
 
 
-def _disks(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
-    """Overlay and seed, made before the old machine stops; an overlay that has been used is kept."""
-    machine = _id(record)
+def _can_start(record: InstanceRecord, seen: Sight) -> bool:
+    if is_lost(record, seen) or record.starts >= MAX_STARTS:
+        return False
+    if record.has_run and not seen.here.has_pool:
+        return False  # its overlay is there, most likely: nothing is made until the pool can be looked into
+    return seen.intruder is None and not storage.obstacle(record, seen)
+
+
+def resume(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
+    """Let a paused machine run on; one that stopped for want of room only when there is some."""
+    has_no_room = seen.current is not None and seen.current.why == "I/O error" and seen.here.free_bytes < RESUME_BYTES
+    if seen.current is None or has_no_room:
+        return ()
+    return (ResumeDomain(record.host, machine_id(record).domain),)
+
+
+def _remember(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
+    """A machine that libvirt would forget when it goes off is defined again, as it is."""
+    if seen.current is None or seen.current.is_persistent:
+        return ()
+    return (DefineDomain(record.host, machine_id(record), record.machine, record.place),)
+
+
+def _overlay(record: InstanceRecord, seen: Sight, *, is_making: bool) -> tuple[Action, ...]:
+    """Overlay and seed, as far as they are missing; an overlay that has been used is kept.
+
+    The seed of a machine that is being defined is made again in any case: half a disc would look like a whole one.
+    """
+    machine = machine_id(record)
+    seed = (CreateSeed(record.host, machine, record),)
+    if not is_making:
+        return () if machine.seed in seen.here.volumes else seed
     is_used = record.has_run and machine.overlay in seen.here.volumes
+    return (*(() if is_used else (_new_overlay(record),)), *seed)
+
+
+def _new_overlay(record: InstanceRecord) -> Action:
     size_bytes = record.machine.size.disk_gib * GIB
-    overlay = CreateOverlay(record.host, machine, record.machine.digest, size_bytes)
-    return (*(() if is_used else (overlay,)), CreateSeed(record.host, machine, record))
+    return CreateOverlay(record.host, machine_id(record), record.machine.digest, size_bytes)
+
+
+def prepare(successor: InstanceRecord, seen: Sight, there: HostSeen, act: Act) -> tuple[Action, ...]:
+    """The steps that make the disks of the machine that is to take over, while the old one still serves."""
+    if there.problem or not there.has_pool:
+        return ()
+    machine = machine_id(successor)
+    is_new = act is not Act.UNDO and machine.overlay not in there.volumes
+    overlay = (_new_overlay(successor),) if is_new else ()
+    seed = () if machine.seed in there.volumes else (CreateSeed(successor.host, machine, successor),)
+    return (*overlay, *seed, *storage.create(successor, replace(seen, here=there)))
+
+
+def is_prepared(successor: InstanceRecord, seen: Sight, there: HostSeen, network: DeploymentId) -> bool:
+    """Whether all that can be made before the old machine stops is there."""
+    if there.problem or seen.is_foreign_network:
+        return False
+    machine, digest = machine_id(successor), successor.machine.digest
+    needed = {machine.overlay, machine.seed, base_marker(digest), base_volume(digest)}
+    net = there.networks.get(network.network)
+    is_ground_there = net is not None and net.active and digest not in there.altered
+    moved = replace(seen, here=there)
+    return (
+        is_ground_there
+        and needed <= there.volumes
+        and not storage.create(successor, moved)
+        and not storage.obstacle(successor, moved)
+    )
 
 
 def _clear_others(seen: Sight) -> tuple[Action, ...]:
@@ -147,22 +146,23 @@ def _clear_others(seen: Sight) -> tuple[Action, ...]:
 
 def _take_down(host: str, domain: DomainSeen) -> list[Action]:
     off: list[Action] = [] if domain.power is Power.OFF else [DestroyDomain(host, domain.name)]
-    return [*off, UndefineDomain(host, domain.name)]
+    # libvirt forgets a domain that was never stored as soon as it is off.
+    return [*off, *([UndefineDomain(host, domain.name)] if domain.is_persistent else [])]
 
 
 def take_away(record: InstanceRecord, seen: Sight, now: float) -> tuple[Action, ...]:
-    """The steps after which nothing of the instance is left; none while a host cannot be asked."""
+    """The steps after which nothing of the instance is left but its volumes; none while a host cannot be asked."""
     if seen.away:
         return ()
     own = [] if seen.current is None else _take_down(record.host, seen.current)
-    files = sorted(volume for volume in seen.here.volumes if machine_of_volume(volume) == _id(record))
+    files = sorted(volume for volume in seen.here.volumes if machine_of_volume(volume) == machine_id(record))
     return (
         *own,
         *_clear_others(seen),
-        *(DeleteVolume(record.host, volume) for volume in files),
+        *(DeleteVolume(record.host, volume) for volume in (*files, *storage.local(record, seen))),
         ForgetInstance(record.id, Event(now, str(record.id), "deleted")),
     )
 
 
-def _id(record: InstanceRecord) -> MachineId:
+def machine_id(record: InstanceRecord) -> MachineId:
     return MachineId(record.id, record.generation)

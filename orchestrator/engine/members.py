@@ -1,7 +1,7 @@
 """Which instances there should be, where each lives, and what each should be made of. Pure.
 
-New instances get the host with the fewest of their role, then the fewest at all; and the lowest free address there.
-An instance whose machine is not what its role asks for now is given a new generation, within ``max_unavailable``.
+New instances get the host that has their volumes, else the one with the fewest of their role, then the fewest at
+all; and the lowest free address there.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Refused
-from orchestrator.model.names import InstanceId
-from orchestrator.model.record import DeploymentRecord, InstanceRecord, Timeline, Wanted
-from orchestrator.model.spec import MachineSpec, Role, machine_spec
+from orchestrator.model.names import InstanceId, parse_disk
+from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Kept, Successor, Timeline, Wanted
+from orchestrator.model.spec import DiskKind, MachineSpec, Role, machine_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from orchestrator.model.world import HostSeen
 
 FIRST_DIP = 10  # the addresses before it are the gateway's and kept free for what is not an instance
 
 
 def members(
-    deployment: DeploymentRecord, present: Sequence[InstanceRecord], hosts: Sequence[str], now: float
+    deployment: DeploymentRecord, present: Sequence[InstanceRecord], hosts: Sequence[HostSeen], now: float
 ) -> tuple[InstanceRecord, ...]:
     """The deployment's instances as wanted now: those present, new ones added, those too many marked as gone.
 
-    ``hosts``: names of the hosts that new instances may be put on. Raises Refused when a subnet is full.
+    ``hosts``: those that new instances may be put on. Raises Refused when a subnet is full.
     """
     wanted = {
         InstanceId(deployment.id, role.name, ordinal): role
@@ -38,9 +40,16 @@ def members(
     kept = [record if record.id in wanted else replace(record, wanted=Wanted.GONE) for record in present]
     known = {record.id for record in present}
     for key, role in wanted.items():
-        if key not in known and hosts:
+        if key not in known and _can_place(role, hosts):
             kept.append(_new(deployment, key, role, kept, hosts, now))
     return tuple(kept)
+
+
+def _can_place(role: Role, hosts: Sequence[HostSeen]) -> bool:
+    """An instance with volumes is put nowhere while one of the hosts, which may have them, cannot be asked."""
+    has_volumes = any(disk.kind is DiskKind.VOLUME for disk in role.disks)
+    answering = [host for host in hosts if not host.problem]
+    return bool(answering) and (not has_volumes or len(answering) == len(hosts))
 
 
 def _new(
@@ -48,10 +57,12 @@ def _new(
     key: InstanceId,
     role: Role,
     others: Sequence[InstanceRecord],
-    hosts: Sequence[str],
+    hosts: Sequence[HostSeen],
     now: float,
 ) -> InstanceRecord:
-    host = place(role.name, others, hosts)
+    answering = [host.name for host in hosts if not host.problem]
+    keepers = [host.name for host in hosts if any(volume_of(file, key) for file in host.volumes)]
+    host = keepers[0] if keepers else place(role.name, others, answering)
     return InstanceRecord(
         id=key,
         host=host,
@@ -61,6 +72,12 @@ def _new(
         timeline=Timeline(requested=now),
         deadline=now + role.ready.timeout_s,
     )
+
+
+def volume_of(file: str, key: InstanceId) -> bool:
+    """Whether a file is one of this instance's volumes, whole or not."""
+    disk = parse_disk(file)
+    return disk is not None and not disk.place and not disk.snapshot and disk.volume.instance == key
 
 
 def place(role: str, others: Iterable[InstanceRecord], hosts: Sequence[str]) -> str:
@@ -85,43 +102,83 @@ def free_dip(subnet: IPv4Network, taken: set[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An instance beside what its role wants it to be; ``is_ready``: it can serve now."""
+    """An instance as its turn is decided by. ``is_serving``: it can serve now and is not on its way out.
 
-    record: InstanceRecord
-    desired: MachineSpec
-    is_ready: bool
-
-
-def next_to_renew(role: Sequence[Member], max_unavailable: int) -> tuple[InstanceId, ...]:
-    """Which instances of one role to give a new generation now.
-
-    An outdated one that does not serve is renewed at once: it has nothing to lose, and it may be why the user came.
-    One that serves waits until fewer than ``max_unavailable`` of the role do not.
+    ``wants_turn``: its machine has to come to rest, and has not begun to. ``counts``: it belongs to those of which
+    only so many may be away at once (not one that is stopped or to be deleted).
     """
-    outdated = [m for m in role if m.record.machine != m.desired and m.record.wanted is Wanted.UP]
-    idle = [m.record.id for m in outdated if not m.is_ready]
-    unavailable = sum(1 for m in role if not m.is_ready and m.record.wanted is Wanted.UP)
-    room = max(0, max_unavailable - unavailable)
-    serving = [m.record.id for m in outdated if m.is_ready]
-    return tuple(sorted(idle) + sorted(serving)[:room])
+
+    id: InstanceId
+    is_serving: bool
+    wants_turn: bool
+    counts: bool = True
 
 
-def renew(record: InstanceRecord, machine: MachineSpec, *, timeout_s: float, now: float) -> InstanceRecord:
-    """The instance's next generation: a new machine, the same name, address and place."""
+def turns(role: Sequence[Member], max_unavailable: int) -> tuple[InstanceId, ...]:
+    """Which instances of one role may begin to leave now.
+
+    One that does not serve may at once: it has nothing to lose, and it may be why somebody asked. One that serves
+    waits until fewer than ``max_unavailable`` of the role do not.
+    """
+    idle = [m.id for m in role if m.wants_turn and not m.is_serving]
+    away = sum(1 for m in role if m.counts and not m.is_serving)
+    serving = [m.id for m in role if m.wants_turn and m.is_serving]
+    return tuple(sorted(idle) + sorted(serving)[: max(0, max_unavailable - away)])
+
+
+def successor(record: InstanceRecord, act: Act, machine: MachineSpec, cause: str) -> InstanceRecord:
+    """The record that asks for a new machine in the same place."""
+    after = Successor(act, record.newest + 1, machine, record.host, record.dip, record.place, cause)
+    return replace(record, next=after, newest=record.newest + 1)
+
+
+def moved(record: InstanceRecord, machine: MachineSpec, host: str, dip: str) -> InstanceRecord:
+    """The record that asks for a new machine in another place, which may be on the same host."""
+    after = Successor(Act.RELOCATE, record.newest + 1, machine, host, dip, record.place + 1, "asked for")
+    return replace(record, next=after, newest=record.newest + 1)
+
+
+def undone(record: InstanceRecord, kept: Kept) -> InstanceRecord:
+    """The record that asks for the machine before the last reimage."""
+    after = Successor(Act.UNDO, kept.generation, kept.machine, record.host, record.dip, record.place, "asked for")
+    return replace(record, next=after)
+
+
+def as_successor(record: InstanceRecord, after: Successor) -> InstanceRecord:
+    """The instance as it will be once ``after`` has taken over, for making its disks beforehand."""
     return replace(
         record,
-        generation=record.generation + 1,
-        machine=machine,
+        generation=after.generation,
+        machine=after.machine,
+        host=after.host,
+        dip=after.dip,
+        place=after.place,
+        next=None,
+        farewell=None,
+        failure=None,
+        starts=0,
+    )
+
+
+def succeed(record: InstanceRecord, after: Successor, *, timeout_s: float, keep: bool, now: float) -> InstanceRecord:
+    """The instance with its next machine. ``keep``: the old overlay is there, and is kept for a while."""
+    kept = record.kept if after.act is Act.UNDO else None
+    is_kept = keep and record.has_run and after.act is not Act.RELOCATE
+    old_failure = record.failure if record.failure is not None and record.failure.is_final else None
+    return replace(
+        as_successor(record, after),
         timeline=Timeline(requested=now),
         deadline=now + timeout_s,
-        boot=1,
-        boot_id="",
-        has_run=False,
-        starts=0,
-        failure=None,
+        boot=kept.boot if kept is not None else 1,
+        boot_id="" if kept is None else record.boot_id,
+        has_run=kept is not None,
+        failure=kept.failure if kept is not None else None,
+        reboot=None,
+        kept=Kept(record.generation, record.machine, record.boot, old_failure) if is_kept else None,
     )
 
 
 def again(record: InstanceRecord, *, timeout_s: float, now: float) -> InstanceRecord:
-    """The same machine, with another chance to become ready."""
-    return replace(record, deadline=now + timeout_s, starts=0, failure=None)
+    """The same machine, with another chance to become ready; that its setup has failed is not forgotten."""
+    is_final = record.failure is not None and record.failure.is_final
+    return replace(record, deadline=now + timeout_s, starts=0, failure=record.failure if is_final else None)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import case as cases_
-from orchestrator.engine import ground, machine, members, rotation
+from orchestrator.engine import ground, members, rest, rotation
 from orchestrator.engine.balance import balance
-from orchestrator.engine.case import Case
+from orchestrator.engine.case import Case, is_under_way
+from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
 from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, SaveInstance
 from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 SOON_S = 0.2  # a guest that is being set up is looked at so often: a look is a few cheap agent calls
 NET_S = 5.0  # everything else wakes us by an event; this is the net for a lost one
 RETRY_S = 1.0  # after something did not work
+LEAVING = {Wanted.GONE, Wanted.ERASED}
+NEAR = {State.SETUP, State.STARTING, State.DRAINING, State.STOPPING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,8 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     """Every step that can be taken now towards the intent."""
     cases = tuple(case for record in intent.deployments for case in _decide(record, intent, world, now))
     records = tuple(case.record for case in cases)
-    first = (*_saves(cases), *_balance(intent, cases, world), *_ground(intent, records, world))
-    tracks = tuple(Step(str(case.record.id), action) for case in cases for action in case.actions)
+    first = (*_saves(cases), *_balance(intent, cases, world, now), *_ground(intent, cases, world))
+    tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
     last = (*_farewells(intent, records, world, now), *_tidy(intent, records, world))
     instances = tuple(cases_.status(case, world, now) for case in cases)
     deployments = tuple(_deployment(record, instances) for record in intent.deployments)
@@ -71,23 +74,23 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
 
 def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
     """One deployment's instances: who there should be, what each should be, how far it is, what to do next."""
-    cases = _cases(record, intent, world, now)
+    cases = [cases_.progress(cases_.replan(case), world, now) for case in _cases(record, intent, world, now)]
     chosen = _turns(record, cases, world)
-    renewed = (cases_.renew(case, is_chosen=case.record.id in chosen, now=now) for case in cases)
-    return tuple(cases_.act(cases_.progress(case, world, now), now) for case in renewed)
+    left = (cases_.leave(case, world, may_begin=case.record.id in chosen, now=now) for case in cases)
+    return tuple(cases_.act(case, world, now) for case in left)
 
 
 def _cases(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
     present = intent.members(record.id)
     stored = {known.id: known for known in present}
-    hosts = [name for name in record.subnets if name in world.hosts and not world.hosts[name].problem]
+    hosts = [world.hosts[name] for name in record.subnets if name in world.hosts]
     return tuple(
         Case(
             record,
             stored.get(instance.id),
             instance,
             record.service.role(instance.id.role),
-            machine.sight(instance, world.hosts.values(), intent.owner),
+            sight(instance, world.hosts.values(), intent.owner),
         )
         for instance in members.members(record, present, hosts, now)
     )
@@ -97,34 +100,56 @@ def _turns(record: DeploymentRecord, cases: Sequence[Case], world: World) -> fro
     return frozenset(
         key
         for role in record.service.roles
-        for key in members.next_to_renew(
-            [
-                members.Member(case.record, case.desired, case.can_serve(world))
-                for case in cases
-                if case.record.id.role == role.name
-            ],
-            role.max_unavailable,
+        for key in members.turns(
+            [_member(case, world) for case in cases if case.record.id.role == role.name], role.max_unavailable
         )
     )
 
 
+def _member(case: Case, world: World) -> members.Member:
+    record = case.record
+    is_up = record.wanted is Wanted.UP or record.farewell is not None
+    wants_turn = case.is_wanted and record.farewell is None and case.due is not None and not rest.is_at_rest(case.power)
+    return members.Member(record.id, case.can_serve(world), wants_turn, case.is_wanted and is_up)
+
+
 def _saves(cases: Sequence[Case]) -> list[Step]:
-    return [
-        Step(str(case.record.id), SaveInstance(case.record, case.event)) for case in cases if case.record != case.old
-    ]
+    return [Step(str(case.record.id), _save(case)) for case in cases if _is_news(case) and not case.before]
 
 
-def _balance(intent: Intent, cases: Sequence[Case], world: World) -> list[Step]:
+def _is_news(case: Case) -> bool:
+    return case.record != case.old or case.event is not None
+
+
+def _save(case: Case) -> SaveInstance:
+    return SaveInstance(case.record, case.event)
+
+
+def _track(case: Case) -> tuple[Action, ...]:
+    """An instance's own steps; what must come before its record is stored brings the storing with it."""
+    return (*case.before, _save(case), *case.actions) if case.before else case.actions
+
+
+def _balance(intent: Intent, cases: Sequence[Case], world: World, now: float) -> list[Step]:
     servers = tuple(server for case in cases for server in case.servers)
-    steps = balance(rotation.frontends(intent.deployments), servers, world.balancer)
+    leaving = {key: until for case in cases for key, until in rest.leaving(case.record, case.role).items()}
+    draining = {case.deployment.id for case in cases if case.record.farewell is not None and _is_connected(case, world)}
+    served = [record for record in intent.deployments if record.wanted is Wanted.UP or record.id in draining]
+    steps = balance(rotation.frontends(served), servers, world.balancer, leaving=leaving, now=now)
     return [Step("balancer", action) for action in steps]
 
 
-def _ground(intent: Intent, records: Sequence[InstanceRecord], world: World) -> list[Step]:
+def _is_connected(case: Case, world: World) -> bool:
+    return any(key in world.balancer.servers for key in rest.leaving(case.record, case.role))
+
+
+def _ground(intent: Intent, cases: Sequence[Case], world: World) -> list[Step]:
+    records = [case.record for case in cases]
+    arriving = [after for case in cases if case.is_wanted and (after := case.after) is not None]
     return [
         Step(f"host {host.name}", action)
         for host in world.hosts.values()
-        for action in ground.prepare(host, intent.deployments, records, intent.owner)
+        for action in ground.prepare(host, intent.deployments, records, arriving, intent.owner)
     ]
 
 
@@ -133,14 +158,19 @@ def _farewells(intent: Intent, records: Sequence[InstanceRecord], world: World, 
     leaving = [
         record
         for record in intent.deployments
-        if record.wanted is Wanted.GONE and not any(r.id.deployment == record.id for r in records)
+        if record.wanted in LEAVING and not any(r.id.deployment == record.id for r in records)
     ]
     if world.balancer.problem or any(host.problem for host in world.hosts.values()):
         return []
     steps: list[Step] = []
     for record in leaving:
         track = str(record.id)
-        steps += [Step(track, a) for h in world.hosts.values() for a in ground.sweep(h, record.id, intent.owner)]
+        is_erased = record.wanted is Wanted.ERASED
+        steps += [
+            Step(track, action)
+            for host in world.hosts.values()
+            for action in ground.sweep(host, record.id, intent.owner, is_erased=is_erased)
+        ]
         steps += [Step(track, RemoveVip(record.vip))] if record.vip in world.balancer.vips else []
         steps.append(Step(track, ForgetDeployment(record.id, Event(now, track, "deleted"))))
     return steps
@@ -148,22 +178,24 @@ def _farewells(intent: Intent, records: Sequence[InstanceRecord], world: World, 
 
 def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> list[Step]:
     needed = {record.machine.digest for record in records}
+    needed |= {record.next.machine.digest for record in records if record.next is not None}
+    needed |= {record.kept.machine.digest for record in records if record.kept is not None}
     needed |= {d for r in intent.deployments if r.wanted is Wanted.UP for d in r.digests.values()}
     return [Step(f"host {host.name}", action) for host in world.hosts.values() for action in ground.tidy(host, needed)]
 
 
 def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus]) -> DeploymentStatus:
     own = [status for status in instances if status.record.id.deployment == record.id]
-    if record.wanted is Wanted.GONE:
+    if record.wanted in LEAVING:
         return DeploymentStatus(record.id, "leaving", settled=False)
-    wanted = sum(role.instances for role in record.service.roles)
-    states = [status.state for status in own]
-    if len(own) == wanted and all(state is State.READY for state in states):
-        return DeploymentStatus(record.id, "ready", settled=True)
-    over = {State.READY, State.FAILED}
-    if State.FAILED in states and all(state in over for state in states):
+    states = {status.state for status in own}
+    is_whole = len(own) == sum(role.instances for role in record.service.roles)
+    is_pending = any(is_under_way(status.record) for status in own)
+    if State.FAILED in states and states <= {State.READY, State.FAILED, State.STOPPED}:
         return DeploymentStatus(record.id, "failed", settled=True)
-    return DeploymentStatus(record.id, "working", settled=False)
+    if not is_whole or is_pending or not states <= {State.READY, State.STOPPED}:
+        return DeploymentStatus(record.id, "working", settled=False)
+    return DeploymentStatus(record.id, "stopped" if states == {State.STOPPED} else "ready", settled=True)
 
 
 def _requeue_s(instances: Sequence[InstanceStatus], world: World, *, is_busy: bool) -> float:
@@ -173,5 +205,5 @@ def _requeue_s(instances: Sequence[InstanceStatus], world: World, *, is_busy: bo
         return 0.0
     # A failed machine is still looked at: somebody may mend it from inside.
     quick = {Stage.SETUP, Stage.SERVICES, Stage.ROTATION}
-    is_near = any(s.stage in quick and s.state in {State.SETUP, State.STARTING} for s in instances)
+    is_near = any(s.stage in quick and s.state in NEAR for s in instances)
     return SOON_S if is_near else NET_S

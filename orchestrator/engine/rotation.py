@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.action import Frontend, Server
 from orchestrator.model.names import DeploymentId, MachineId
-from orchestrator.model.record import DeploymentRecord, InstanceRecord, Wanted
 from orchestrator.model.spec import Endpoint, Role, Visibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from orchestrator.model.record import DeploymentRecord, InstanceRecord
 
 
 def backend_name(deployment: DeploymentId, role: str, endpoint: Endpoint, ordinal: int) -> str:
@@ -21,11 +22,10 @@ def backend_name(deployment: DeploymentId, role: str, endpoint: Endpoint, ordina
 
 
 def frontends(deployments: Iterable[DeploymentRecord]) -> tuple[Frontend, ...]:
-    """Every VIP port of every deployment that is wanted, in a stable order."""
+    """Every VIP port of these deployments, in a stable order."""
     found = [
         frontend
         for record in deployments
-        if record.wanted is Wanted.UP
         for role in record.service.roles
         for endpoint in role.endpoints
         for frontend in _frontends(record, role, endpoint)

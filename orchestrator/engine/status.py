@@ -23,7 +23,9 @@ class State(Enum):
     STARTING = "starting"
     READY = "ready"
     UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
     STOPPING = "stopping"
+    STOPPED = "stopped"
     FAILED = "failed"
     UNKNOWN = "unknown"
 
@@ -55,7 +57,10 @@ class InstanceStatus:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """A deployment: ``state`` is ready, working, failed or leaving; ``settled``: nothing more will change by itself."""
+    """A deployment: ``state`` is ready, working, stopped, failed or leaving.
+
+    ``settled``: nothing more will change by itself.
+    """
 
     id: DeploymentId
     state: str

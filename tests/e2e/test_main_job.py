@@ -78,7 +78,7 @@ def test_the_file_changes_and_the_deployment_follows(lab, tmp_path):
     changed = service("app", instances=2, size={"vcpus": 1, "memory": "144MiB"})
     changed["roles"]["web"]["endpoints"]["direct"] = {"port": "9000-9001", "target": 80, "visibility": "instance"}
     forecast = json.loads(lab.ok("plan", write(path, changed), "--json").out)
-    assert [(i["name"], i["does"]) for i in forecast["instances"]] == [("web-0", "reimage later"), ("web-1", "create")]
+    assert [(i["name"], i["does"]) for i in forecast["instances"]] == [("web-0", "upgrade"), ("web-1", "create")]
     lab.ok("up", str(path))
 
     status = lab.status("app")

@@ -10,18 +10,22 @@ from orchestrator.model.action import (
     AddServer,
     AddVip,
     ConfigureBalancer,
+    DrainServer,
     RemoveServer,
     SaveServers,
     Server,
     StopBalancer,
 )
-from orchestrator.model.record import Wanted
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
-from tests.fakes.build import GOSSIP, HTTP, SSH, deployment, record, role, service, web
+from tests.fakes.build import GOSSIP, HTTP, NOW, SSH, deployment, record, role, service, web
 
 ROLE = role(endpoints=(HTTP, SSH, GOSSIP))
 FRONTS = frontends([deployment(service(role()))])
 ONE, TWO = (Server(FRONTS[0].name, f"web-{n}.g1", f"198.18.0.{10 + n}", 8080) for n in range(2))
+
+
+def steps_of(wanted, members, seen, *, leaving=None, now=NOW):
+    return balance(wanted, members, seen, leaving=leaving or {}, now=now)
 
 
 def serving(*members: Server, **changes: object) -> BalancerSeen:
@@ -48,10 +52,6 @@ def test_an_instance_serves_on_its_own_port_and_never_on_an_internal_one():
     assert len(servers(record(web(10).instance), ROLE)) == 1  # beyond the range
 
 
-def test_a_deployment_that_leaves_has_no_frontends():
-    assert frontends([deployment(wanted=Wanted.GONE)]) == ()
-
-
 def test_frontends_do_not_depend_on_the_order_of_deployments():
     one, two = deployment(), deployment(service(name="zoo"), vip="198.51.100.2")
     assert layout(frontends([one, two])) == layout(frontends([two, one]))
@@ -75,16 +75,35 @@ def test_frontends_do_not_depend_on_the_order_of_deployments():
     ],
 )
 def test_the_steps_to_what_is_wanted(wanted, members, seen, steps):
-    assert [type(action) for action in balance(wanted, members, seen)] == steps
+    assert [type(action) for action in steps_of(wanted, members, seen)] == steps
 
 
 @pytest.mark.parametrize("state", [ServerState.MAINT, ServerState.DRAIN])
 def test_a_server_that_was_left_half_way_is_enabled(state):
     half = {(ONE.backend, ONE.name): ServerSeen(ONE.address, ONE.port, state, False)}
-    assert balance(FRONTS, (ONE,), serving(ONE, servers=half)) == (AddServer(ONE),)
+    assert steps_of(FRONTS, (ONE,), serving(ONE, servers=half)) == (AddServer(ONE),)
 
 
 def test_an_old_generation_leaves_before_the_new_one_comes():
     new = replace(ONE, name="web-0.g2")
-    kinds = [type(a) for a in balance(FRONTS, (new,), serving(ONE))]
+    kinds = [type(a) for a in steps_of(FRONTS, (new,), serving(ONE))]
     assert kinds == [SaveServers, RemoveServer, AddServer]
+
+
+@pytest.mark.parametrize(
+    ("state", "sessions", "left_s", "steps"),
+    [
+        (ServerState.READY, 0, 30, [DrainServer]),
+        (ServerState.READY, 5, 30, [DrainServer]),
+        (ServerState.DRAIN, 5, 30, []),
+        (ServerState.DRAIN, 0, 30, [RemoveServer]),
+        (ServerState.DRAIN, 5, 0, [RemoveServer]),
+        (ServerState.READY, 5, 0, [RemoveServer]),
+    ],
+)
+def test_a_server_that_leaves_may_finish_its_connections_until_its_time_is_over(state, sessions, left_s, steps):
+    key = (ONE.backend, ONE.name)
+    seen = serving(ONE, servers={key: ServerSeen(ONE.address, ONE.port, state, True, sessions)})
+    seen = replace(seen, saved=fingerprint(FRONTS, ()))
+    found = steps_of(FRONTS, (), seen, leaving={key: NOW + left_s})
+    assert [type(action) for action in found] == steps

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.engine import verbs
 from orchestrator.model.names import DeploymentId
-from orchestrator.model.spec import Service, Size
-from orchestrator.model.world import DomainSeen, NetworkSeen, Power
+from orchestrator.model.record import InstanceRecord
+from orchestrator.model.spec import Disk, DiskKind, Service, Size
+from orchestrator.model.world import NetworkSeen, Power
 from tests.fakes.build import GOSSIP, HELLO, HTTP, OWNER, SSH, role, service
 from tests.fakes.faults import Killed
+from tests.fakes.guests import Script
 from tests.fakes.host import Domain, Volume
 from tests.fakes.invariants import violations
 from tests.fakes.world import FakeWorld
@@ -36,6 +39,44 @@ def crash(world: FakeWorld) -> None:
     world.balancer.kill()
 
 
+def ask(verb: Callable[[InstanceRecord], InstanceRecord], *names: str) -> Change:
+    return lambda world: world.ask(verb, *names)
+
+
+def reboot(record: InstanceRecord) -> InstanceRecord:
+    return verbs.reboot(record, 0.0)
+
+
+def reimage(record: InstanceRecord) -> InstanceRecord:
+    return verbs.reimage(record, record.machine)
+
+
+def relocate(record: InstanceRecord) -> InstanceRecord:
+    """To the other host of two."""
+    host, net = ("west", 19) if record.host == "east" else ("east", 18)
+    return verbs.relocate(record, record.machine, host, f"198.{net}.0.{100 + record.id.ordinal}")
+
+
+def anew(record: InstanceRecord) -> InstanceRecord:
+    """A new place on the same host."""
+    return verbs.relocate(record, record.machine, record.host, record.dip)
+
+
+def start(record: InstanceRecord) -> InstanceRecord:
+    return verbs.start(record, timeout_s=300, now=1_700_000_000.0)
+
+
+def deaf(world: FakeWorld) -> None:
+    """web-0's guest does not shut down when it is asked to."""
+    world.scripts["hello.production.web-0"] = Script(shutdown_s=None)
+
+
+CACHE = Disk("cache", DiskKind.LOCAL, 64, "/var/cache/app")
+TEMP = Disk("temp", DiskKind.LOCAL, 64, "/var/tmp/app", is_clean=True)
+DATA = Disk("data", DiskKind.VOLUME, 64, "/srv")
+ALL = (CACHE, TEMP, DATA)
+LARGER = (CACHE, TEMP, replace(DATA, size_mib=128))
+
 CHANGES: dict[str, tuple[Change, ...]] = {
     "first up": (up(2),),
     "scale up": (up(1), up(3)),
@@ -49,6 +90,26 @@ CHANGES: dict[str, tuple[Change, ...]] = {
     "down before it is ready": (up(2), lambda world: world.clock.pass_by(0.1), down),
     "up again": (up(1), down, up(2)),
     "death of HAProxy": (up(2), crash),
+    "reboot one": (up(2), ask(reboot, "web-0")),
+    "reboot all": (up(3), ask(reboot)),
+    "reboot a deaf one": (deaf, up(2), ask(reboot)),
+    "reimage": (up(2, disks=ALL), ask(reimage)),
+    "reimage, then back": (up(2, disks=ALL), ask(reimage), ask(verbs.undo, "web-1")),
+    "back and forth": (up(1, disks=ALL), ask(reimage), ask(verbs.undo), ask(verbs.undo)),
+    "upgrade, then back": (up(2), up(2, image="debian-13"), ask(verbs.undo)),
+    "relocate": (up(2, disks=ALL), ask(relocate)),
+    "relocate, and home again": (up(1, disks=ALL), ask(relocate), ask(relocate)),
+    "a new place on the same host": (up(2, disks=ALL), ask(anew)),
+    "stop": (up(3), ask(verbs.stop, "web-0", "web-2")),
+    "stop, then start": (up(2, disks=ALL), ask(verbs.stop), ask(start)),
+    "stop, change, start": (up(2), ask(verbs.stop, "web-0"), up(2, image="debian-13"), ask(start)),
+    "reimage of a stopped one": (up(2), ask(verbs.stop, "web-0"), ask(reimage, "web-0")),
+    "all verbs at once": (up(4, disks=ALL), ask(reboot, "web-0"), ask(reimage, "web-1"), ask(relocate, "web-2")),
+    "with disks": (up(2, disks=ALL),),
+    "more room": (up(2, disks=ALL), up(2, disks=LARGER)),
+    "a disk less": (up(2, disks=ALL), up(2, disks=(CACHE,))),
+    "in and out again": (up(2, disks=ALL), up(1, disks=ALL), up(2, disks=ALL)),
+    "down with disks": (up(2, disks=ALL), down),
 }
 
 
@@ -251,4 +312,4 @@ def test_the_invariants_see_what_they_are_for():
     assert "runs more than once" in found
     assert "is defined without" in found
     assert "is in rotation, but its machine is not ready" in found
-    assert DomainSeen(name, Power.RUNNING, OWNER) in other.observe().domains.values()
+    assert [(d.name, d.owner) for d in other.observe().domains.values()] == [(name, OWNER)]

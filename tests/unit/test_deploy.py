@@ -40,8 +40,9 @@ def test_another_digest_of_the_same_image_is_another_revision():
 
 
 def test_up_after_down_wants_it_again():
-    gone = withdrawn(deployment())
+    gone = withdrawn(deployment(), with_volumes=False)
     assert gone.wanted is Wanted.GONE
+    assert withdrawn(withdrawn(gone, with_volumes=True), with_volumes=False).wanted is Wanted.ERASED
     assert again(gone).wanted is Wanted.UP
 
 

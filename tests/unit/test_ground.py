@@ -13,9 +13,10 @@ from orchestrator.model.action import (
     DeleteVolume,
     DestroyDomain,
     PlaceImage,
+    SaveCopy,
     UndefineDomain,
 )
-from orchestrator.model.names import base_marker, base_volume
+from orchestrator.model.names import DeploymentCopy, VolumeId, base_marker, base_volume, local_disk
 from orchestrator.model.record import Wanted
 from orchestrator.model.world import DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
 from tests.fakes.build import DIGEST, HELLO, OWNER, deployment, record, web
@@ -27,15 +28,18 @@ NETWORK = NetworkSeen(
     HELLO.network, True, OWNER, SUBNET, frozenset({LEASE}), frozenset({HostName("198.18.0.10", "web-0")})
 )
 BASE = frozenset({base_volume(DIGEST), base_marker(DIGEST)})
-LAID = HostSeen("local", networks={HELLO.network: NETWORK}, volumes=BASE, has_pool=True)
+COPY = DeploymentCopy(HELLO, 1)
+LAID = HostSeen("local", networks={HELLO.network: NETWORK}, volumes=BASE | {COPY.file, COPY.marker}, has_pool=True)
+BARE = replace(LAID, volumes=BASE)
+VOLUME = VolumeId(web(0).instance, "data")
 
 
 def steps(seen: HostSeen, *instances: object) -> list[type]:
-    return [type(action) for action in prepare(seen, [deployment()], instances or (record(),), OWNER)]
+    return [type(action) for action in prepare(seen, [deployment()], instances or (record(),), (), OWNER)]
 
 
 def test_an_empty_host_gets_all_of_it_in_order():
-    assert steps(HostSeen("local")) == [CreatePool, PlaceImage, CreateNetwork]
+    assert steps(HostSeen("local")) == [CreatePool, PlaceImage, CreateNetwork, SaveCopy]
 
 
 def test_what_is_laid_is_left():
@@ -43,7 +47,7 @@ def test_what_is_laid_is_left():
 
 
 def test_a_base_without_its_marker_is_uploaded_again():
-    assert steps(replace(LAID, volumes=frozenset({base_volume(DIGEST)}))) == [PlaceImage]
+    assert steps(replace(LAID, volumes=LAID.volumes - {base_marker(DIGEST)})) == [PlaceImage]
 
 
 def test_a_network_that_is_off_is_started():
@@ -56,7 +60,7 @@ def test_addresses_change_without_a_new_network():
 
 def test_an_instance_elsewhere_has_a_name_here_but_no_lease():
     away = record(web(1).instance, host="other", dip="198.19.0.10")
-    (change,) = prepare(LAID, [deployment()], [record(), away], OWNER)
+    (change,) = prepare(LAID, [deployment()], [record(), away], (), OWNER)
     assert isinstance(change, ChangeLeases)
     assert change.leases == {LEASE}
     assert {name.ip for name in change.names} == {"198.18.0.10", "198.19.0.10"}
@@ -84,20 +88,22 @@ def test_a_sweep_leaves_nothing_of_ours_and_everything_of_others():
         **domain(web(9).domain, Power.RUNNING, "somebody"),
         **domain(other.domain, Power.RUNNING, OWNER),
     }
-    seen = replace(LAID, domains=domains, volumes=BASE | set(web(7, 3).volumes) | set(other.volumes))
-    assert list(sweep(seen, HELLO, OWNER)) == [
+    seen = replace(BARE, domains=domains, volumes=BASE | set(web(7, 3).volumes) | set(other.volumes))
+    assert list(sweep(seen, HELLO, OWNER, is_erased=False)) == [
         DestroyDomain("local", web(7, 3).domain),
         UndefineDomain("local", web(7, 3).domain),
         UndefineDomain("local", web(8).domain),
         *(DeleteVolume("local", volume) for volume in sorted(web(7, 3).volumes)),
         DeleteNetwork("local", HELLO.network),
     ]
-    assert sweep(replace(LAID, networks={HELLO.network: replace(NETWORK, owner="x")}), HELLO, OWNER) == ()
+    assert (
+        sweep(replace(BARE, networks={HELLO.network: replace(NETWORK, owner="x")}), HELLO, OWNER, is_erased=False) == ()
+    )
 
 
 def test_an_unneeded_image_goes_marker_first():
     other = digest_of("other")
-    seen = replace(LAID, volumes=BASE | {base_volume(other), base_marker(other)})
+    seen = replace(BARE, volumes=BASE | {base_volume(other), base_marker(other)})
     assert list(tidy(seen, [DIGEST])) == [
         DeleteVolume("local", base_marker(other)),
         DeleteVolume("local", base_volume(other)),
@@ -105,11 +111,35 @@ def test_an_unneeded_image_goes_marker_first():
 
 
 def test_the_pool_goes_with_the_last_image():
-    assert [type(a) for a in tidy(LAID, [])] == [DeleteVolume, DeleteVolume, DeletePool]
+    assert [type(a) for a in tidy(BARE, [])] == [DeleteVolume, DeleteVolume, DeletePool]
 
 
 def test_nothing_goes_while_a_machine_stands_on_it():
-    assert tidy(replace(LAID, volumes=BASE | {web(0).overlay}), []) == ()
-    assert tidy(LAID, [DIGEST]) == ()
-    assert tidy(replace(LAID, problem="away"), []) == ()
+    assert tidy(replace(BARE, volumes=BASE | {web(0).overlay}), []) == ()
+    assert tidy(BARE, [DIGEST]) == ()
+    assert tidy(replace(BARE, problem="away"), []) == ()
     assert tidy(HostSeen("local"), []) == ()
+
+
+def test_a_base_that_somebody_has_taken_away_or_written_into_is_put_back():
+    assert steps(replace(LAID, volumes=LAID.volumes - {base_volume(DIGEST)})) == [PlaceImage]
+    assert steps(replace(LAID, altered=frozenset({DIGEST}))) == [PlaceImage]
+
+
+def test_the_copy_of_an_older_revision_goes_once_the_newer_one_is_whole():
+    newer = deployment(revision=2)
+    half = replace(LAID, volumes=LAID.volumes | {DeploymentCopy(HELLO, 2).file})
+    assert [type(a) for a in prepare(half, [newer], [record()], (), OWNER)] == [SaveCopy]
+    whole = replace(half, volumes=half.volumes | {DeploymentCopy(HELLO, 2).marker})
+    gone = [DeleteVolume("local", COPY.marker), DeleteVolume("local", COPY.file)]
+    assert list(prepare(whole, [newer], [record()], (), OWNER)) == gone
+
+
+def test_volumes_outlive_their_deployment_unless_they_are_to_go_with_it():
+    local = local_disk(web(0).instance, 1, "cache")
+    volumes = {VOLUME.file, VOLUME.snapshot("s"), VOLUME.snapshot_marker("s")}
+    seen = replace(LAID, networks={}, volumes=LAID.volumes | {local, *volumes})
+    kept = {action.volume for action in sweep(seen, HELLO, OWNER, is_erased=False)}
+    assert kept == {local, COPY.file, COPY.marker}
+    assert {action.volume for action in sweep(seen, HELLO, OWNER, is_erased=True)} == kept | volumes
+    assert [type(a) for a in tidy(replace(BARE, volumes=BASE | volumes), [])] == [DeleteVolume, DeleteVolume]

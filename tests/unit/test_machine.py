@@ -150,7 +150,13 @@ def test_a_machine_that_has_run_and_lost_its_overlay_is_made_anew(seen):
     ids=["it runs", "it is there", "unknown", "the pool is off"],
 )
 def test_no_overlay_is_made_anew_that_may_still_be_there(seen):
-    assert CreateOverlay not in steps(seen, of=HAS_RUN)
+    assert web(0) not in [a.machine for a in actions(HAS_RUN, seen) if isinstance(a, CreateOverlay)]
+
+
+def test_a_machine_that_runs_on_a_deleted_overlay_is_left_until_the_next_one_can_take_over():
+    found = actions(HAS_RUN, host(domain()))
+    assert [type(action) for action in found] == [CreateOverlay, CreateSeed]
+    assert {action.machine for action in found} == {web(0, 2)}
 
 
 def test_nothing_is_left_of_an_instance_that_is_taken_away():

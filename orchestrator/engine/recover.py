@@ -1,0 +1,133 @@
+"""What the hosts tell of deployments whose store is lost: the copies of their records, domains, files, reservations.
+
+Pure. What is found is taken for wanted; how far each machine is shows in the next looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.members import free_dip
+from orchestrator.model.disks import fingerprint
+from orchestrator.model.names import (
+    DeploymentCopy,
+    DeploymentId,
+    InstanceId,
+    MachineId,
+    digest_of_volume,
+    machine_of_volume,
+    parse_copy,
+    parse_disk,
+)
+from orchestrator.model.record import DeploymentRecord, InstanceRecord, Timeline, Wanted
+from orchestrator.model.spec import MachineSpec, Role, Setup, Size, machine_spec
+from orchestrator.model.world import DomainSeen, HostSeen, Power
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+UNKNOWN = MachineSpec("", Size(0, 0), Setup())
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A machine that a host has: by its domain, or only by its overlay (``domain`` None)."""
+
+    host: str
+    machine: MachineId
+    domain: DomainSeen | None
+
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """The one that runs is the instance's, else the newest that is defined, else the newest overlay."""
+        is_running = self.domain is not None and self.domain.power is not Power.OFF
+        return is_running, self.domain is not None, self.machine.generation
+
+
+def copies(hosts: Iterable[HostSeen]) -> dict[DeploymentId, tuple[str, DeploymentCopy]]:
+    """The newest whole copy of each deployment's record, and the host that has it."""
+    found: dict[DeploymentId, tuple[str, DeploymentCopy]] = {}
+    for host in hosts:
+        for file in host.volumes:
+            copy = parse_copy(file)
+            if copy is None or not {copy.file, copy.marker} <= host.volumes:
+                continue
+            if copy.deployment not in found or found[copy.deployment][1].revision < copy.revision:
+                found[copy.deployment] = (host.name, copy)
+    return found
+
+
+def instances(
+    record: DeploymentRecord, hosts: Mapping[str, HostSeen], owner: str, now: float
+) -> tuple[InstanceRecord, ...]:
+    """A deployment's instances as the hosts have them."""
+    machines: dict[InstanceId, list[Found]] = {}
+    for host in hosts.values():
+        for found in _machines(host, owner):
+            if found.machine.instance.deployment == record.id:
+                machines.setdefault(found.machine.instance, []).append(found)
+    made: list[InstanceRecord] = []
+    for key in sorted(machines):
+        role = record.service.role(key.role)
+        if role is not None:
+            best = max(machines[key], key=lambda found: found.rank)
+            newest = max(found.machine.generation for found in machines[key])
+            restored = _instance(record, role, best, hosts, now)
+            dip = restored.dip or free_dip(record.subnets[best.host], {other.dip for other in made})
+            made.append(replace(restored, dip=dip, newest=newest))
+    return tuple(made)
+
+
+def _machines(host: HostSeen, owner: str) -> list[Found]:
+    marked = [d for d in host.domains.values() if d.owner == owner and d.machine is not None]
+    known = {
+        domain.machine: Found(host.name, domain.machine, domain) for domain in marked if domain.machine is not None
+    }
+    for file in host.volumes:
+        machine = machine_of_volume(file)
+        if machine is not None and machine.overlay == file:
+            known.setdefault(machine, Found(host.name, machine, None))
+    return list(known.values())
+
+
+def _instance(
+    record: DeploymentRecord, role: Role, found: Found, hosts: Mapping[str, HostSeen], now: float
+) -> InstanceRecord:
+    """An instance by its machine; without a DIP if its network has none for it."""
+    host, key = hosts[found.host], found.machine.instance
+    network = host.networks.get(record.id.network)
+    reserved = {lease.mac: lease.ip for lease in network.leases} if network is not None else {}
+    return InstanceRecord(
+        id=key,
+        host=host.name,
+        dip=reserved.get(key.mac, ""),
+        generation=found.machine.generation,
+        machine=_spec(record, role, found.domain),
+        timeline=Timeline(requested=now),
+        deadline=now + role.ready.timeout_s,
+        has_run=True,
+        wanted=Wanted.UP,
+        place=found.domain.place if found.domain is not None else _place(host, key),
+        volumes=_volumes(hosts.values(), key),
+    )
+
+
+def _spec(record: DeploymentRecord, role: Role, domain: DomainSeen | None) -> MachineSpec:
+    """What the machine is made of: as the role asks for now, if its mark says the same; else unknown, so outdated."""
+    wanted = machine_spec(role, record.digests[role.name])
+    if domain is None or domain.spec == fingerprint(wanted):
+        return wanted
+    bases = [digest for file in sorted(domain.files) if (digest := digest_of_volume(file)) is not None]
+    return replace(UNKNOWN, digest=bases[0] if bases else record.digests[role.name])
+
+
+def _place(host: HostSeen, key: InstanceId) -> int:
+    parsed = (parse_disk(file) for file in host.volumes)
+    return max((disk.place for disk in parsed if disk is not None and disk.volume.instance == key), default=1) or 1
+
+
+def _volumes(hosts: Iterable[HostSeen], key: InstanceId) -> tuple[str, ...]:
+    parsed = [parse_disk(file) for host in hosts for file in host.volumes]
+    mine = [disk for disk in parsed if disk is not None and disk.volume.instance == key and not disk.place]
+    return tuple(sorted({disk.volume.name for disk in mine if not disk.snapshot and not disk.is_marker}))

@@ -1,0 +1,117 @@
+"""Bringing a machine to rest: out of rotation, drained, given notice, shut down, and only then what it was for. Pure.
+
+Every verb, an upgrade and a deletion take this one road; they differ in what happens on arrival.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from orchestrator.engine import rotation
+from orchestrator.engine.machine import machine_id
+from orchestrator.engine.members import again, succeed
+from orchestrator.model.action import Action, DestroyDomain, ShutDown
+from orchestrator.model.record import Act, Event, Farewell, InstanceRecord, Timeline, Wanted
+from orchestrator.model.world import Power
+
+if TYPE_CHECKING:
+    from orchestrator.model.spec import Role, Stop
+    from orchestrator.model.world import BalancerSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One step of the road: the record after it, what is worth an event, and its actions.
+
+    ``before``: an action that is taken before the record is stored. Should the process die in between it is taken
+    again, which does no harm; the other way round it might never be taken.
+    """
+
+    record: InstanceRecord
+    event: Event | None = None
+    before: tuple[Action, ...] = ()
+    actions: tuple[Action, ...] = ()
+
+
+def due(record: InstanceRecord, *, is_wanted: bool, is_prepared: bool) -> Act | None:
+    """What the instance's machine has to come to rest for now; None if it may run on."""
+    if not is_wanted:
+        return Act.DELETE
+    if record.next is not None and is_prepared:
+        return record.next.act
+    if record.wanted is Wanted.STOPPED:
+        return Act.STOP
+    return Act.REBOOT if record.reboot is not None else None
+
+
+def begin(record: InstanceRecord, act: Act, now: float) -> Leg:
+    """Out of rotation, from now on."""
+    return Leg(replace(record, farewell=Farewell(act, now)), _event(record, now, f"{act.value}: out of rotation"))
+
+
+def go_on(record: InstanceRecord, farewell: Farewell, stop: Stop, *, is_drained: bool, now: float) -> Leg:
+    """The next step of a machine that still runs, and has begun to leave."""
+    if not is_drained:
+        return Leg(record)
+    off = (DestroyDomain(record.host, machine_id(record).domain),)
+    if farewell.cut is not None:
+        return Leg(record, actions=off)
+    if record.timeline.agent is None:  # nobody is there yet who could be told
+        return Leg(replace(record, farewell=replace(farewell, cut=now)), actions=off)
+    if farewell.asked is None:
+        ask = ShutDown(record.host, machine_id(record), farewell.act)
+        told = _event(record, now, f"{farewell.act.value}: asked the guest to shut down")
+        return Leg(replace(record, farewell=replace(farewell, asked=now)), told, before=(ask,))
+    if now - farewell.asked < stop.timeout_s:
+        return Leg(record)
+    cause = f"the guest did not shut down within {stop.timeout_s:.0f} s"
+    told = _event(record, now, f"{farewell.act.value}: switched off", cause)
+    return Leg(replace(record, farewell=replace(farewell, cut=now)), told, actions=off)
+
+
+def arrive(record: InstanceRecord, act: Act, stop: Stop, *, timeout_s: float, has_overlay: bool, now: float) -> Leg:
+    """What was to be done once the machine is at rest; a deletion is left to whoever takes everything away."""
+    if record.next is not None and act is record.next.act:
+        after = succeed(record, record.next, timeout_s=timeout_s, keep=stop.keep_s > 0 and has_overlay, now=now)
+        return Leg(
+            after, _event(record, now, f"{record.next.act.value}: generation {after.generation}", record.next.cause)
+        )
+    if act is Act.STOP:
+        is_news = record.farewell is not None or record.timeline.started is not None
+        after = replace(record, farewell=None, reboot=None, timeline=_off(record.timeline))
+        return Leg(after, _event(record, now, "stopped") if is_news else None)
+    if act is Act.REBOOT:
+        after = replace(again(record, timeout_s=timeout_s, now=now), farewell=None, reboot=None)
+        return Leg(after, _event(record, now, "reboot: starts again"))
+    return Leg(record)
+
+
+def leaving(record: InstanceRecord, role: Role | None) -> dict[tuple[str, str], float]:
+    """Servers of a machine that leaves: (backend, name) → until when their connections may go on, in Unix seconds."""
+    if record.farewell is None or role is None:
+        return {}
+    until = record.farewell.since + role.stop.drain_s
+    return {(server.backend, server.name): until for server in rotation.servers(record, role)}
+
+
+def is_drained(record: InstanceRecord, role: Role | None, balancer: BalancerSeen) -> bool:
+    """Whether HAProxy has no server of this machine any more, and can say so."""
+    return not balancer.problem and not any(key in balancer.servers for key in leaving(record, role))
+
+
+def connections(record: InstanceRecord, role: Role | None, balancer: BalancerSeen) -> int:
+    keys = leaving(record, role)
+    return sum(seen.sessions for key, seen in balancer.servers.items() if key in keys)
+
+
+def is_at_rest(power: Power | None) -> bool:
+    return power in {None, Power.OFF}
+
+
+def _off(line: Timeline) -> Timeline:
+    return replace(line, started=None, agent=None, setup=None, services=None, rotation=None)
+
+
+def _event(record: InstanceRecord, now: float, what: str, cause: str = "") -> Event:
+    return Event(now, str(record.id), what, cause)
