@@ -99,10 +99,15 @@ class Case:
         return rest.due(self.record, is_wanted=self.is_wanted, is_prepared=is_prepared)
 
     def can_serve(self, world: World) -> bool:
-        """Whether it is ready and HAProxy has nothing against it; endpoints that are only just added do not count."""
-        seen = (world.balancer.servers.get((server.backend, server.name)) for server in self.servers)
+        """Whether others may leave while it stays: it is ready, and HAProxy does send to it.
+
+        One endpoint is enough: those that are only just added to the file are nowhere in HAProxy yet.
+        """
+        seen = [world.balancer.servers.get((server.backend, server.name)) for server in self.servers]
+        known = [found for found in seen if found is not None]
+        is_in = not seen or any(found.state is ServerState.READY for found in known)
         is_leaving = self.record.farewell is not None
-        return self.is_ready and not is_leaving and all(found is None or found.up for found in seen)
+        return self.is_ready and not is_leaving and is_in and all(found.up for found in known)
 
     def is_serving(self, world: World) -> bool:
         """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none)."""

@@ -1,6 +1,10 @@
 """What every store promises: intent, kept only over the version that it was read with."""
 
+import json
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -8,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.drivers.sqlite import SCHEMA_VERSION, SqliteStore
-from orchestrator.errors import Refused, StoreConflict
+from orchestrator.drivers.sqlite import MIGRATIONS, SCHEMA_VERSION, SqliteStore
+from orchestrator.errors import Refused, StoreAway, StoreConflict
 from orchestrator.model.record import Event, Failure, Stage, Timeline, Wanted
 from orchestrator.model.spec import File, MachineSpec, Setup, Size
 from tests.fakes.build import (
@@ -178,9 +182,169 @@ class TestSqliteStore(StoreContract):
     @pytest.mark.parametrize("damage", [b"no database at all", b"SQLite format 3\0" + b"\xff" * 4096])
     def test_a_damaged_one_is_refused_and_left_alone(self, path, damage):
         path.write_bytes(damage)
-        with pytest.raises(Refused, match="cannot be used"):
+        with pytest.raises(Refused, match="cannot be used") as told:
             SqliteStore(path, OWNER)
+        assert (str(path) in told.value.message, "vmrole recover" in told.value.hint) == (True, True)
         assert path.read_bytes() == damage
+
+    @pytest.mark.parametrize("how", ["garbage in the middle", "cut short"])
+    def test_damage_anywhere_in_it_is_found_when_it_is_opened(self, store, path, how):
+        for ordinal in range(40):
+            store.save_instance(replace(WHOLE, id=replace(WEB, ordinal=ordinal)), DELETED)
+        store.close()
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        garbage = whole[:middle] + os.urandom(8192) + whole[middle + 8192 :]
+        path.write_bytes(garbage if how == "garbage in the middle" else whole[:middle])
+        with pytest.raises(Refused, match=r"damaged|malformed|cannot be used") as told:
+            SqliteStore(path, OWNER)
+        assert (str(path) in told.value.message, "vmrole recover" in told.value.hint) == (True, True)
+
+    @pytest.mark.parametrize("spoil", ["DROP TABLE instance", "UPDATE instance SET body = CAST(x'ff' AS TEXT)"])
+    def test_a_database_that_is_no_store_of_ours_is_refused(self, store, path, spoil):
+        store.save_instance(WHOLE)
+        store.close()
+        with sqlite3.connect(path) as db:
+            db.execute(spoil)
+        db.close()
+        with pytest.raises(Refused, match=r"cannot be used|cannot be read") as told:
+            SqliteStore(path, OWNER).intent()
+        assert "vmrole recover" in told.value.hint
+
+    def test_one_that_cannot_be_opened_now_is_not_taken_for_a_damaged_one(self, path):
+        path.mkdir()
+        with pytest.raises(StoreAway, match=str(path)):
+            SqliteStore(path, OWNER)
+        with pytest.raises(StoreAway, match="cannot be opened"):
+            SqliteStore(path / "nowhere" / "vmrole.db", OWNER)
+
+    def test_one_that_somebody_holds_is_not_taken_for_a_damaged_one(self, store, path, monkeypatch):
+        store.close()
+        monkeypatch.setattr("orchestrator.drivers.sqlite.BUSY_S", 0.1)
+        other = SqliteStore(path, OWNER)
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreAway, match=f"{path}.*another process"):
+            other.save_instance(WHOLE)
+        holder.execute("ROLLBACK")
+        holder.close()
+        other.save_instance(WHOLE)
+        assert other.intent().instances == (replace(WHOLE, version=1),)
+
+
+@pytest.mark.real
+class TestOlderStore:
+    """A store of version 1, as the release before this one wrote it."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "vmrole.db"
+        db = sqlite3.connect(path)
+        db.executescript((Path(__file__).parent / "data" / "store-v1.sql").read_text())
+        db.close()
+        return path
+
+    def test_is_brought_to_the_present_version(self, path):
+        store = SqliteStore(path, OWNER)
+        store.close()
+        assert version_of(path) == SCHEMA_VERSION
+
+    def test_keeps_all_it_had_and_the_rest_is_as_by_default(self, path):
+        intent = SqliteStore(path, OWNER).intent()
+        first = replace(WHOLE, wanted=Wanted.UP, newest=3, version=7)
+        second = replace(WHOLE, id=replace(WEB, ordinal=10), dip="198.18.0.20", generation=1, boot=1, version=1)
+        second = replace(second, failure=None, starts=0, has_run=True, wanted=Wanted.GONE, newest=1)
+        assert intent.deployments == (replace(RICH, version=3),)
+        assert intent.instances == (first, second)
+
+    def test_keeps_its_events(self, path):
+        found = [(number, event.at, event.subject) for number, event in SqliteStore(path, OWNER).events("hello")]
+        assert found == [(1, NOW, "hello.production"), (2, NOW + 1.5, "hello.production.web-0")]
+
+    def test_is_migrated_once(self, path):
+        first = SqliteStore(path, OWNER)
+        (old, *_others) = first.intent().instances
+        first.save_instance(replace(old, generation=2, newest=5))
+        again = SqliteStore(path, OWNER)
+        assert [(r.generation, r.newest) for r in again.intent().instances] == [(2, 5), (1, 1)]
+
+    def test_a_migration_that_was_cut_leaves_the_version_that_it_had(self, path):
+        with sqlite3.connect(path, isolation_level=None) as db:
+            db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[1]}")  # and the process dies
+        db.close()
+        assert version_of(path) == 1
+        assert [record.newest for record in SqliteStore(path, OWNER).intent().instances] == [3, 1]
+
+    def test_a_migration_that_does_not_work_leaves_everything_as_it_was(self, path):
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE instance SET body = 'no JSON' WHERE id LIKE '%web-10'")
+        db.close()
+        with pytest.raises(Refused, match="malformed JSON") as told:
+            SqliteStore(path, OWNER)
+        assert (version_of(path), "vmrole recover" in told.value.hint) == (1, True)
+        with sqlite3.connect(path) as db:
+            assert db.execute("SELECT count(*) FROM instance WHERE body LIKE '%newest%'").fetchone() == (0,)
+        db.close()
+
+
+def version_of(path: Path) -> int:
+    with sqlite3.connect(path) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+    db.close()
+    return version
+
+
+FULL_DISK = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+from orchestrator.drivers.sqlite import SqliteStore
+from orchestrator.errors import StoreAway
+from orchestrator.model.record import Event
+from tests.contract.test_store import DELETED, OWNER, WHOLE
+
+folder = Path(sys.argv[1])
+def fill():
+    with (folder / "filler").open("ab", buffering=0) as filler:
+        try:
+            while filler.write(bytes(4096)): pass
+        except OSError: pass
+
+store, told = SqliteStore(folder / "vmrole.db", OWNER), []
+store.save_instance(WHOLE, DELETED)
+fill()
+for attempt in range(3):
+    try:
+        for n in range(100):
+            (old,) = store.intent().instances
+            store.save_instance(replace(old, boot=old.boot + 1), replace(DELETED, what="x" * 500))
+    except StoreAway as error: told.append([error.message, error.hint])
+(kept,) = store.intent().instances
+events = len(store.events("hello"))
+try: SqliteStore(folder / "new.db", OWNER)
+except StoreAway as error: told.append([error.message, error.hint])
+(folder / "filler").unlink()
+store.save_instance(replace(kept, boot=99), DELETED)
+store.close()
+again = SqliteStore(folder / "vmrole.db", OWNER)
+pair = [kept.boot - WHOLE.boot + 1, events]
+print(json.dumps({"told": told, "pair": pair, "boot": again.intent().instances[0].boot}))
+"""
+
+
+@pytest.mark.real
+def test_a_full_disk_is_told_nothing_is_half_stored_and_it_goes_on_once_there_is_room(tmp_path):
+    """On a disk of 1 MiB that only the child process sees."""
+    inside = f'mount -t tmpfs -o size=1m none {tmp_path} && exec "$0" -c "$1" {tmp_path}'
+    argv = ["unshare", "--mount", "sh", "-c", inside, sys.executable, FULL_DISK]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["told"]) == 4
+    assert all(str(tmp_path) in message and "disk is full" in message for message, _hint in found["told"][:3])
+    assert all(str(tmp_path / "new.db") in message for message, _hint in found["told"][3:])
+    assert found["pair"][0] == found["pair"][1]  # every record was stored with its event, or neither
+    assert found["boot"] == 99
 
 
 @pytest.mark.parametrize("attempt", range(5))
