@@ -65,7 +65,7 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     records = tuple(case.record for case in cases)
     first = (*_saves(cases), *_balance(intent, cases, world, now), *_ground(intent, cases, world))
     tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
-    last = (*_farewells(intent, records, world, now), *_tidy(intent, records, world))
+    last = tuple(_last(intent, records, world, now))
     instances = tuple(cases_.status(case, world, now) for case in cases)
     deployments = tuple(_deployment(record, instances) for record in intent.deployments)
     is_busy = bool(first or tracks or last)
@@ -153,27 +153,32 @@ def _ground(intent: Intent, cases: Sequence[Case], world: World) -> list[Step]:
     ]
 
 
-def _farewells(intent: Intent, records: Sequence[InstanceRecord], world: World, now: float) -> list[Step]:
-    """The last steps of deployments whose instances have all gone; none while somebody cannot be asked."""
+def _last(intent: Intent, records: Sequence[InstanceRecord], world: World, now: float) -> list[Step]:
+    """The last steps of deployments whose instances have all gone, and what nobody stands on any more.
+
+    A deployment is forgotten when nothing of it is left: until then, who comes next knows what is still to be done.
+    """
     leaving = [
         record
         for record in intent.deployments
         if record.wanted in LEAVING and not any(r.id.deployment == record.id for r in records)
     ]
+    tidy = _tidy(intent, records, world)
     if world.balancer.problem or any(host.problem for host in world.hosts.values()):
-        return []
-    steps: list[Step] = []
-    for record in leaving:
-        track = str(record.id)
-        is_erased = record.wanted is Wanted.ERASED
-        steps += [
-            Step(track, action)
-            for host in world.hosts.values()
-            for action in ground.sweep(host, record.id, intent.owner, is_erased=is_erased)
-        ]
-        steps += [Step(track, RemoveVip(record.vip))] if record.vip in world.balancer.vips else []
-        steps.append(Step(track, ForgetDeployment(record.id, Event(now, track, "deleted"))))
-    return steps
+        return tidy
+    sweeps = [step for record in leaving for step in _sweep(record, intent.owner, world)]
+    forget = [Step(str(r.id), ForgetDeployment(r.id, Event(now, str(r.id), "deleted"))) for r in leaving]
+    return [*sweeps, *tidy] or forget
+
+
+def _sweep(record: DeploymentRecord, owner: str, world: World) -> list[Step]:
+    is_erased = record.wanted is Wanted.ERASED
+    steps = [
+        Step(str(record.id), action)
+        for host in world.hosts.values()
+        for action in ground.sweep(host, record.id, owner, is_erased=is_erased)
+    ]
+    return [*steps, *([Step(str(record.id), RemoveVip(record.vip))] if record.vip in world.balancer.vips else [])]
 
 
 def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> list[Step]:

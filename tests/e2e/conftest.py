@@ -90,7 +90,7 @@ class Lab:
     def forget_all(self):
         """Leave an empty lab to the next test."""
         for deployment in json.loads(self.ok("ls", "--json").out):
-            self.ok("down", deployment["service"], "--yes")
+            self.ok("down", deployment["service"], "--volumes", "--yes")
 
 
 def addresses(text):

@@ -1,10 +1,11 @@
-"""Runs a vmrole command with every port instrumented, and kills it with SIGKILL at a chosen effect.
+"""Runs a vmrole command with every port instrumented, and kills it with SIGKILL at an effect that is new.
 
-    python -m tests.e2e.cut before|after NUMBER COUNTER -- up FILE
+    python -m tests.e2e.cut POINTS -- up FILE
 
-The effects are counted from 1 in this process: each call of a port that changes something. ``COUNTER`` is a file to
-which a line is added for every effect, so that a test can tell how many points there are. Nothing is replaced: the
-real port is called, and the process dies just before or just after it.
+A point is just before or just after one effect: a call of a port that changes something, on one object. ``POINTS`` is
+a file of the points at which some process has died already; this one dies at the first other, and adds it. So a chain
+of such processes dies just before and just after every effect of a change, and then gets through. Nothing is
+replaced: the real port is called.
 """
 
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from orchestrator import wiring
 from orchestrator.cli import main
 from orchestrator.control.apply import Effects
+from orchestrator.model.record import Event
 
 # What only looks, or has no effect outside of this process.
 LOOKS = {
@@ -26,7 +28,7 @@ LOOKS = {
 
 
 class Cut:
-    """A port, with a death at one of its effects."""
+    """A port, with a death at its effects."""
 
     def __init__(self, port, cutter):
         self._port = port
@@ -38,37 +40,42 @@ class Cut:
             return found
 
         def call(*args, **kwargs):
-            self._cutter.at("before", name)
+            effect = " ".join([name, *filter(None, map(subject, args))])
+            self._cutter.at(f"before {effect}")
             result = found(*args, **kwargs)
-            self._cutter.at("after", name)
+            self._cutter.at(f"after {effect}")
             return result
 
         return call
 
 
-class Cutter:
-    """Counts effects, and dies."""
+def subject(value):
+    """What an argument says of which effect this is; an event says what of a record is stored."""
+    if isinstance(value, Event):
+        return f"({value.what})"
+    return str(value) if isinstance(value, str) else str(getattr(value, "id", "") or getattr(value, "domain", ""))
 
-    def __init__(self, side, number, counter):
-        self._side = side
-        self._number = number
-        self._counter = counter
-        self._seen = 0
+
+class Cutter:
+    """Knows at which points somebody died, and dies at the next."""
+
+    def __init__(self, points):
+        self._points = points
+        self._seen = set(points.read_text().splitlines())
         self._lock = threading.Lock()
 
-    def at(self, side, name):
+    def at(self, point):
         with self._lock:
-            self._seen += side == "before"
-            if side == self._side and self._seen >= self._number:
-                with self._counter.open("a") as file:
-                    file.write(f"{side} {name}\n")
+            if point not in self._seen:
+                with self._points.open("a") as file:
+                    file.write(f"{point}\n")
                 os.kill(os.getpid(), signal.SIGKILL)
                 signal.pause()
 
 
-def cut_effects(side, number, counter):
+def cut_effects(points):
     """From now on every loop that is wired in this process has instrumented ports."""
-    cutter = Cutter(side, number, Path(counter))
+    cutter = Cutter(points)
 
     def made(*ports):
         real = Effects(*ports)
@@ -84,7 +91,7 @@ def cut_effects(side, number, counter):
 
 
 if __name__ == "__main__":
-    side, number, counter, _dashes, *argv = sys.argv[1:]
-    cut_effects(side, int(number), counter)
+    file, _dashes, *argv = sys.argv[1:]
+    cut_effects(Path(file))
     sys.argv = ["vmrole", *argv]
     main()

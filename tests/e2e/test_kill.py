@@ -1,4 +1,4 @@
-"""kill -9 of the command line, anywhere in `up`: the same command again ends the same, with nothing left over."""
+"""kill -9 of the command line at random: the next one ends the same, with nothing left over or twice."""
 
 import random
 import signal
@@ -10,33 +10,47 @@ from tests.e2e.conftest import fetch, service, write
 
 pytestmark = pytest.mark.vm
 
-POINTS = 10
-SPAN_S = 8.0  # what `up` of one tiny instance takes; the points are spread over it, most of them early
+KILLS = 30
+DISKS = {"volumes": {"data": {"size": "16MiB", "mount": "/srv"}}}
 
 
-def test_up_killed_at_ten_points_converges(lab, tmp_path):
+def test_thirty_random_kills(lab, tmp_path):
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    file = write(tmp_path / "kill.yaml", service("kill", instances=2))
-    for point in range(POINTS):
-        child = lab.start("up", file)
-        time.sleep(SPAN_S * (point / POINTS) ** 2 + chance.random() * 0.3)
+    files = [write(tmp_path / f"{n}.yaml", service("kill", instances=n, **DISKS)) for n in (1, 2)]
+    lab.ok("up", files[0])
+    lab.ok("exec", "kill/web-0", "--", "sh", "-c", "echo mine > /srv/whose; sync")
+    commands = [
+        ("up", files[0]), ("up", files[1]), ("reboot", "kill/web-0"), ("reimage", "kill", "--all"),
+        ("undo-reimage", "kill/web-0"), ("relocate", "kill/web-0", "--same-host", "--yes"), ("stop", "kill/web-0"),
+        ("start", "kill/web-0"),
+    ]  # fmt: skip
+    for number in range(KILLS):
+        command = chance.choice(commands)
+        after_s = chance.choice([0.3, 0.6, 1.0, 2.5]) + chance.random() * 0.3
+        print(f"kill {number}: vmrole {' '.join(command)}, after {after_s:.2f} s")
+        child = lab.start(*command)
+        time.sleep(after_s)
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        if point % 3 == 2:
-            converge(lab, file)
-            lab.ok("down", "kill", "--yes")
-            assert lab.remains() == []
-    converge(lab, file)
+        if number % 10 == 9:
+            converge(lab, files[1])
+    lab.ok("down", "kill", "--volumes", "--yes")
+    assert lab.remains() == []
 
 
 def converge(lab, file):
+    """The next commands end as if nobody had been killed: one machine an instance, its own volume, in rotation."""
+    lab.ok("up", file)
+    lab.ok("start", "kill", "--all")
     lab.ok("up", file)
     assert "nothing to change" in lab.ok("up", file).out
-    assert lab.domains() == ["kill.production.web-0.g1", "kill.production.web-1.g1"]
-    machines = sorted(v for v in lab.volumes() if not v.startswith("base."))
-    kinds = ("overlay.qcow2", "seed.iso", "console.log")
-    assert machines == sorted(f"kill.production.web-{n}.g1.{kind}" for n in range(2) for kind in kinds)
-    pages = {fetch(f"http://{lab.status('kill')['vip']}/").split()[0] for _ in range(4)}
+    status = lab.status("kill")
+    assert lab.domains() == sorted(i["domain"] for i in status["instances"])
+    assert {i["name"] for i in status["instances"]} == {"web-0", "web-1"}
+    machines = {v.rsplit(".", 2)[0] for v in lab.volumes() if v.endswith(("seed.iso", "console.log"))}
+    assert machines == set(lab.domains())
+    assert lab.ok("exec", "kill/web-0", "--", "cat", "/srv/whose").out == "mine\n"
+    pages = {fetch(f"http://{status['vip']}/").split()[0] for _ in range(4)}
     assert pages == {"web-0", "web-1"}

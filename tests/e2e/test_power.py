@@ -1,0 +1,104 @@
+"""Deaths of what vmrole stands on, and of its store: services come back as they were wanted, with their disks."""
+
+import os
+import signal
+import sqlite3
+
+import pytest
+
+from orchestrator.lab import nodes
+from tests.e2e.conftest import eventually, fetch, service, write
+
+pytestmark = pytest.mark.vm
+
+DISKS = {
+    "local_storage": {"cache": {"size": "16MiB", "mount": "/var/cache/app"}},
+    "volumes": {"data": {"size": "16MiB", "mount": "/srv"}},
+}
+MARK = "for place in /root /var/cache/app /srv; do echo kept > $place/marker; done; sync"
+
+
+@pytest.fixture
+def power(lab, tmp_path):
+    """A service of two instances, each with a marker on every disk."""
+    file = write(tmp_path / "power.yaml", service("power", instances=2, **DISKS))
+    lab.ok("up", file)
+    for name in ("web-0", "web-1"):
+        lab.ok("exec", f"power/{name}", "--", "sh", "-c", MARK)
+    return file
+
+
+def check(lab, *, generation=1):
+    """Both serve, on the disks that they had."""
+    status = lab.status("power")
+    assert [(i["state"], i["generation"]) for i in status["instances"]] == [("ready", generation)] * 2
+    for name in ("web-0", "web-1"):
+        shown = lab.ok("exec", f"power/{name}", "--", "cat", "/root/marker", "/var/cache/app/marker", "/srv/marker").out
+        assert shown == "kept\n" * 3
+    assert {fetch(f"http://{status['vip']}/").split()[0] for _ in range(4)} == {"web-0", "web-1"}
+    assert len(lab.domains()) == 2
+
+
+def faults(lab):
+    return [row for row in lab.ok("events", "power").out.splitlines() if "fault" in row]
+
+
+def test_qemu_libvirtd_and_haproxy_killed(lab, power):
+    pid = lab.inside("pgrep", "-f", "guest=power.production.web-0").out.split()[0]
+    lab.inside("kill", "-9", pid)
+    lab.ok("up", power)
+    check(lab)
+    assert len(faults(lab)) == 1
+    lab.inside("sh", "-c", "kill -9 $(cat /run/libvirtd.pid)")
+    eventually(lambda: lab.run("up", power).code == 0, "libvirtd is back", 30)
+    check(lab)
+    lab.inside("pkill", "-9", "haproxy", host="edge")
+    lab.ok("up", power)
+    check(lab)
+    assert len(faults(lab)) == 1  # no guest was touched for either
+
+
+def test_power_loss_of_the_whole_lab(lab, power):
+    lab.ok("stop", "power/web-1")
+    for node in nodes.find(lab.home):
+        os.kill(node.pid, signal.SIGKILL)  # a namespace's first process: all others in it go with it
+    lab.ok("lab", "up")
+    lab.ok("up", power)
+    states = {i["name"]: i["state"] for i in lab.status("power")["instances"]}
+    assert states == {"web-0": "ready", "web-1": "stopped"}  # as it was wanted
+    lab.ok("start", "power/web-1")
+    check(lab)
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged"])
+def test_a_store_that_is_gone_is_rebuilt_from_the_hosts(lab, power, harm):
+    lab.ok("reimage", "power/web-1")
+    lab.ok("exec", "power/web-1", "--", "sh", "-c", MARK)
+    before = {i["name"]: [i[key] for key in ("generation", "dip", "mac", "host", "domain")]
+              for i in lab.status("power")["instances"]}  # fmt: skip
+    uptime = lab.ok("exec", "power/web-0", "--", "cat", "/proc/sys/kernel/random/boot_id").out
+    store = lab.home / "vmrole.db"
+    if harm == "lost":
+        for suffix in ("", "-wal", "-shm"):
+            store.with_name(store.name + suffix).unlink(missing_ok=True)
+        assert lab.run("status", "power").code == 2
+    else:
+        with store.open("r+b") as file:
+            file.write(b"not a database at all" * 100)
+        refused = lab.run("ls")
+        assert refused.code == 1
+        assert "vmrole recover" in refused.err
+    said = lab.ok("recover").out
+    assert "power/web-0: generation 1" in said
+    assert "power/web-1: generation 2" in said
+    # `up` on the same file: it was all found, nothing is made anew.
+    lab.ok("up", power)
+    after = {i["name"]: [i[key] for key in ("generation", "dip", "mac", "host", "domain")]
+             for i in lab.status("power")["instances"]}  # fmt: skip
+    assert after == before
+    assert lab.ok("exec", "power/web-0", "--", "cat", "/proc/sys/kernel/random/boot_id").out == uptime
+    assert "nothing to change" in lab.ok("up", power).out
+    assert "nothing to recover" in lab.ok("recover").out
+    assert lab.ok("exec", "power/web-1", "--", "cat", "/srv/marker").out == "kept\n"
+    with sqlite3.connect(store) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
