@@ -9,10 +9,12 @@ import click
 from orchestrator.errors import Busy, HostAway, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from orchestrator.cli.context import Context
     from orchestrator.model.record import DeploymentRecord
+    from orchestrator.model.world import HostSeen
     from orchestrator.ports import Host
     from orchestrator.wiring import Wiring
 
@@ -84,7 +86,7 @@ def _rebuild(wiring: Wiring) -> int:
             wiring.store.save_deployment(record, Event(now, str(key), "recovered", f"from host {name}", "recover"))
             count += 1
         known = {instance.id for instance in intent.members(key)}
-        for instance in instances(record, hosts, intent.owner, now):
+        for instance in instances(record, hosts, intent.owner, _bases(wiring, hosts.values()), now):
             if instance.id not in known:
                 event = Event(now, str(instance.id), "recovered", f"from host {instance.host}", "recover")
                 wiring.store.save_instance(instance, event)
@@ -92,6 +94,15 @@ def _rebuild(wiring: Wiring) -> int:
                 what = f"generation {instance.generation} on host {instance.host}"
                 click.echo(f"{key.service}/{instance.id.name}: {what}")
     return count
+
+
+def _bases(wiring: Wiring, hosts: Iterable[HostSeen]) -> dict[str, str]:
+    """The image below each overlay."""
+    from orchestrator.model.names import machine_of_volume
+
+    found = ((host.name, file, machine_of_volume(file)) for host in hosts for file in host.volumes)
+    overlays = [(name, file) for name, file, machine in found if machine is not None and machine.overlay == file]
+    return {file: wiring.hosts[name].base_of(file) for name, file in overlays}
 
 
 def _read(host: Host, file: str) -> DeploymentRecord:

@@ -12,7 +12,7 @@ from orchestrator.errors import HostAway, StoreConflict, UserError, VmroleError
 from orchestrator.model.record import Act
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.cli.context import Context
     from orchestrator.cli.forecast import Forecast
@@ -152,7 +152,7 @@ def _perform(context: Context, ask: Ask) -> None:
         wait_s = ask.timeout if ask.timeout is not None else _patience(intent, keys)
         with display() as shown:
             ended = _wait(wiring, keys, ask.act, shown, wait_s)
-    _report(ask.act, ended)
+    _report(ask.act, ended, {old.id: new.next.generation for old, new in asked if new.next is not None})
 
 
 def _asked(wiring: Wiring, intent: Intent, ask: Ask) -> list[tuple[InstanceRecord, InstanceRecord]]:
@@ -264,12 +264,15 @@ def _is_over(status: InstanceStatus, act: Act) -> bool:
     )
 
 
-def _report(act: Act, ended: Sequence[InstanceStatus]) -> None:
+def _report(act: Act, ended: Sequence[InstanceStatus], wanted: Mapping[InstanceId, int]) -> None:
+    """Say how each instance is now. ``wanted``: the generation that it was to get. Raises VmroleError."""
     from orchestrator.cli.view import consoles
     from orchestrator.engine.status import State
 
     good = {State.STOPPED} if act is Act.STOP else {State.READY, State.STOPPED}
     bad = [status for status in ended if status.state not in good or not _is_over(status, act)]
+    if act is Act.UNDO:
+        bad += [status for status in ended if status.record.generation != wanted.get(status.record.id)]
     for status in ended:
         if status not in bad:
             said = DONE[act] if act is Act.STOP or status.state is State.READY else "is stopped, and stays so"

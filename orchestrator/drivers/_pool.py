@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libvirt
+from lxml import etree
 
 from orchestrator.drivers._volumes import pieces_of, told, upload
 from orchestrator.errors import Busy, NoRoom, NotFound, Refused, VmroleError
@@ -97,6 +98,11 @@ class Pool:
             except NotFound:  # somebody deleted it since it was listed
                 lost.add(name)
         return PoolSeen(frozenset(listed) - lost, free_bytes, sizes, frozenset(altered))
+
+    def base_of(self, overlay: str) -> str:
+        with self.connection.errors(f"looking at {overlay}"):
+            root = etree.fromstring(self._pool().storageVolLookupByName(overlay).XMLDesc())
+        return digest_of_volume(root.findtext("backingStore/path", "").rpartition("/")[2]) or ""
 
     def _is_altered(self, digest: str, now: str) -> bool:
         """Whether a base is another than when it was marked.

@@ -170,6 +170,10 @@ class LibvirtHost:
     def create_overlay(self, machine: MachineId, digest: str, size_bytes: int) -> None:
         self._pool.create_overlay(machine, digest, size_bytes)
 
+    def base_of(self, overlay: str) -> str:
+        """The digest of the image below an overlay; "" if it cannot be told."""
+        return self._pool.base_of(overlay)
+
     def create_seed(self, machine: MachineId, disc: bytes) -> None:
         self._pool.put(machine.seed, disc, "0600")
 

@@ -73,6 +73,8 @@ def _fate(act: Act | None, old: Disk | None, new: Disk | None, *, is_erased: boo
         return EMPTY if old is None else gone
     if new.kind is DiskKind.LOCAL and act is Act.RELOCATE:
         return f"lost: {EMPTY}"
+    if new.is_clean and act is Act.UNDO:
+        return "as the old generation left it"
     if new.is_clean and act in ANEW:
         return f"{EMPTY} (clean_on_reimage)"
     if new.size_mib > old.size_mib:

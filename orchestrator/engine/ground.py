@@ -128,12 +128,24 @@ def sweep(host: HostSeen, deployment: DeploymentId, owner: str, *, is_erased: bo
             steps += [] if domain.power is Power.OFF else [DestroyDomain(host.name, name)]
             steps += [UndefineDomain(host.name, name)] if domain.is_persistent else []
     for volume in sorted(host.volumes):
-        if _belongs(volume, deployment, with_volumes=is_erased):
+        if _belongs(volume, deployment, with_volumes=is_erased) and not _users(host, volume, deployment):
             steps.append(DeleteVolume(host.name, volume))
     network = host.networks.get(deployment.network)
     if network is not None and network.owner == owner:
         steps.append(DeleteNetwork(host.name, network.name))
     return tuple(steps)
+
+
+def is_in_use(host: HostSeen, deployment: DeploymentId) -> bool:
+    """Whether somebody else's machine runs on a file of a deployment."""
+    mine = (file for file in host.volumes if _belongs(file, deployment, with_volumes=True))
+    return any(_users(host, file, deployment) for file in mine)
+
+
+def _users(host: HostSeen, file: str, deployment: DeploymentId) -> list[str]:
+    """Domains that are on, have a file open, and are none of the deployment's machines."""
+    on = [domain for domain in host.domains.values() if file in domain.files and domain.power is not Power.OFF]
+    return [d.name for d in on if d.machine is None or d.machine.instance.deployment != deployment]
 
 
 def _belongs(volume: str, deployment: DeploymentId, *, with_volumes: bool) -> bool:

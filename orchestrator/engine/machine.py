@@ -25,6 +25,7 @@ from orchestrator.model.action import (
 )
 from orchestrator.model.names import MachineId, base_marker, base_volume, machine_of_volume
 from orchestrator.model.record import Act, Event, InstanceRecord, Wanted
+from orchestrator.model.spec import is_of_unknown_make
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def bring_up(record: InstanceRecord, seen: Sight, deadline: float) -> tuple[Inst
     if power is Power.PAUSED:
         return record, resume(record, seen)
     if power is Power.RUNNING:
-        return record, (*_remember(record, seen), *_clear_others(seen))
+        return record, (*_remember(record, seen), *_seed(record, seen), *_clear_others(seen))
     has_failed = record.failure is not None and not (record.failure.is_final and record.starts == 0)
     if record.wanted is Wanted.STOPPED and power is not Power.UNSETTLED:
         return record, _clear_others(seen)
@@ -71,7 +72,7 @@ def bring_up(record: InstanceRecord, seen: Sight, deadline: float) -> tuple[Inst
 
 
 def _can_start(record: InstanceRecord, seen: Sight) -> bool:
-    if is_lost(record, seen) or record.starts >= MAX_STARTS:
+    if is_lost(record, seen) or record.starts >= MAX_STARTS or is_of_unknown_make(record.machine):
         return False
     if record.has_run and not seen.here.has_pool:
         return False  # its overlay is there, most likely: nothing is made until the pool can be looked into
@@ -88,7 +89,7 @@ def resume(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
 
 def _remember(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
     """A machine that libvirt would forget when it goes off is defined again, as it is."""
-    if seen.current is None or seen.current.is_persistent:
+    if seen.current is None or seen.current.is_persistent or is_of_unknown_make(record.machine):
         return ()
     return (DefineDomain(record.host, machine_id(record), record.machine, record.place),)
 
@@ -99,11 +100,18 @@ def _overlay(record: InstanceRecord, seen: Sight, *, is_making: bool) -> tuple[A
     The seed of a machine that is being defined is made again in any case: half a disc would look like a whole one.
     """
     machine = machine_id(record)
-    seed = (CreateSeed(record.host, machine, record),)
     if not is_making:
-        return () if machine.seed in seen.here.volumes else seed
+        return _seed(record, seen)
+    seed = (CreateSeed(record.host, machine, record),)
     is_used = record.has_run and machine.overlay in seen.here.volumes
     return (*(() if is_used else (_new_overlay(record),)), *seed)
+
+
+def _seed(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
+    """The answer file's disc, if somebody took it away."""
+    machine = machine_id(record)
+    can_tell = seen.here.has_pool and machine.seed not in seen.here.volumes
+    return (CreateSeed(record.host, machine, record),) if can_tell else ()
 
 
 def _new_overlay(record: InstanceRecord) -> Action:
@@ -113,9 +121,9 @@ def _new_overlay(record: InstanceRecord) -> Action:
 
 def prepare(successor: InstanceRecord, seen: Sight, there: HostSeen, act: Act) -> tuple[Action, ...]:
     """The steps that make the disks of the machine that is to take over, while the old one still serves."""
-    if there.problem or not there.has_pool:
-        return ()
     machine = machine_id(successor)
+    if there.problem or not there.has_pool or stranger(successor, seen, there):
+        return ()
     is_new = act is not Act.UNDO and machine.overlay not in there.volumes
     overlay = (_new_overlay(successor),) if is_new else ()
     seed = () if machine.seed in there.volumes else (CreateSeed(successor.host, machine, successor),)
@@ -124,9 +132,9 @@ def prepare(successor: InstanceRecord, seen: Sight, there: HostSeen, act: Act) -
 
 def is_prepared(successor: InstanceRecord, seen: Sight, there: HostSeen, network: DeploymentId) -> bool:
     """Whether all that can be made before the old machine stops is there."""
-    if there.problem or seen.is_foreign_network:
-        return False
     machine, digest = machine_id(successor), successor.machine.digest
+    if there.problem or seen.is_foreign_network or stranger(successor, seen, there):
+        return False
     needed = {machine.overlay, machine.seed, base_marker(digest), base_volume(digest)}
     net = there.networks.get(network.network)
     is_ground_there = net is not None and net.active and digest not in there.altered
@@ -137,6 +145,14 @@ def is_prepared(successor: InstanceRecord, seen: Sight, there: HostSeen, network
         and not storage.create(successor, moved)
         and not storage.obstacle(successor, moved)
     )
+
+
+def stranger(successor: InstanceRecord, seen: Sight, there: HostSeen) -> str:
+    """The name of a domain that has the next machine's name, and is none of this instance's machines; else ""."""
+    name = machine_id(successor).domain
+    ours = {domain.name for host, domain in seen.others if host == there.name}
+    ours |= {seen.current.name} if seen.current is not None and seen.here.name == there.name else set()
+    return name if name in there.domains and name not in ours else ""
 
 
 def _clear_others(seen: Sight) -> tuple[Action, ...]:
@@ -155,6 +171,8 @@ def take_away(record: InstanceRecord, seen: Sight, now: float) -> tuple[Action, 
     if seen.away:
         return ()
     own = [] if seen.current is None else _take_down(record.host, seen.current)
+    if seen.intruder is not None:  # a file that somebody has open is not taken away from under them
+        return (*own, *_clear_others(seen))
     files = sorted(volume for volume in seen.here.volumes if machine_of_volume(volume) == machine_id(record))
     return (
         *own,

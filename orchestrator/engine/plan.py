@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import case as cases_
-from orchestrator.engine import ground, members, rest, rotation
+from orchestrator.engine import ground, members, report, rest, rotation, steps
 from orchestrator.engine.balance import balance
 from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
-from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, SaveInstance
+from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, ResumeDomain, SaveInstance
 from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
 
 if TYPE_CHECKING:
@@ -66,18 +65,18 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     first = (*_saves(cases), *_balance(intent, cases, world, now), *_ground(intent, cases, world))
     tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
     last = tuple(_last(intent, records, world, now))
-    instances = tuple(cases_.status(case, world, now) for case in cases)
+    instances = tuple(report.status(case, world, now) for case in cases)
     deployments = tuple(_deployment(record, instances) for record in intent.deployments)
-    is_busy = bool(first or tracks or last)
-    return Plan(first, tracks, last, instances, deployments, _requeue_s(instances, world, is_busy=is_busy))
+    requeue_s = _requeue_s(instances, world, (*first, *tracks, *last))
+    return Plan(first, tracks, last, instances, deployments, requeue_s)
 
 
 def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
     """One deployment's instances: who there should be, what each should be, how far it is, what to do next."""
-    cases = [cases_.progress(cases_.replan(case), world, now) for case in _cases(record, intent, world, now)]
+    cases = [steps.progress(steps.replan(case, now), world, now) for case in _cases(record, intent, world, now)]
     chosen = _turns(record, cases, world)
-    left = (cases_.leave(case, world, may_begin=case.record.id in chosen, now=now) for case in cases)
-    return tuple(cases_.act(case, world, now) for case in left)
+    left = (steps.leave(case, world, may_begin=case.record.id in chosen, now=now) for case in cases)
+    return tuple(steps.act(case, world, now) for case in left)
 
 
 def _cases(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
@@ -135,8 +134,8 @@ def _balance(intent: Intent, cases: Sequence[Case], world: World, now: float) ->
     leaving = {key: until for case in cases for key, until in rest.leaving(case.record, case.role).items()}
     draining = {case.deployment.id for case in cases if case.record.farewell is not None and _is_connected(case, world)}
     served = [record for record in intent.deployments if record.wanted is Wanted.UP or record.id in draining]
-    steps = balance(rotation.frontends(served), servers, world.balancer, leaving=leaving, now=now)
-    return [Step("balancer", action) for action in steps]
+    changes = balance(rotation.frontends(served), servers, world.balancer, leaving=leaving, now=now)
+    return [Step("balancer", action) for action in changes]
 
 
 def _is_connected(case: Case, world: World) -> bool:
@@ -167,18 +166,22 @@ def _last(intent: Intent, records: Sequence[InstanceRecord], world: World, now: 
     if world.balancer.problem or any(host.problem for host in world.hosts.values()):
         return tidy
     sweeps = [step for record in leaving for step in _sweep(record, intent.owner, world)]
-    forget = [Step(str(r.id), ForgetDeployment(r.id, Event(now, str(r.id), "deleted"))) for r in leaving]
+    forget = [
+        Step(str(r.id), ForgetDeployment(r.id, Event(now, str(r.id), "deleted")))
+        for r in leaving
+        if not any(ground.is_in_use(host, r.id) for host in world.hosts.values())
+    ]
     return [*sweeps, *tidy] or forget
 
 
 def _sweep(record: DeploymentRecord, owner: str, world: World) -> list[Step]:
     is_erased = record.wanted is Wanted.ERASED
-    steps = [
+    swept = [
         Step(str(record.id), action)
         for host in world.hosts.values()
         for action in ground.sweep(host, record.id, owner, is_erased=is_erased)
     ]
-    return [*steps, *([Step(str(record.id), RemoveVip(record.vip))] if record.vip in world.balancer.vips else [])]
+    return [*swept, *([Step(str(record.id), RemoveVip(record.vip))] if record.vip in world.balancer.vips else [])]
 
 
 def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> list[Step]:
@@ -203,10 +206,12 @@ def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus]) -
     return DeploymentStatus(record.id, "stopped" if states == {State.STOPPED} else "ready", settled=True)
 
 
-def _requeue_s(instances: Sequence[InstanceStatus], world: World, *, is_busy: bool) -> float:
+def _requeue_s(instances: Sequence[InstanceStatus], world: World, taken: Sequence[Step]) -> float:
     if world.trouble:
         return RETRY_S
-    if is_busy:
+    if any(isinstance(step.action, ResumeDomain) for step in taken):
+        return NET_S  # a machine that stops again at once is not resumed as fast as we can
+    if taken:
         return 0.0
     # A failed machine is still looked at: somebody may mend it from inside.
     quick = {Stage.SETUP, Stage.SERVICES, Stage.ROTATION}

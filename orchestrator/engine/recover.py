@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.members import free_dip
-from orchestrator.model.disks import fingerprint
+from orchestrator.model.disks import MIB, file_of, fingerprint
 from orchestrator.model.names import (
     DeploymentCopy,
     DeploymentId,
     InstanceId,
     MachineId,
-    digest_of_volume,
     machine_of_volume,
     parse_copy,
     parse_disk,
@@ -59,22 +58,24 @@ def copies(hosts: Iterable[HostSeen]) -> dict[DeploymentId, tuple[str, Deploymen
 
 
 def instances(
-    record: DeploymentRecord, hosts: Mapping[str, HostSeen], owner: str, now: float
+    record: DeploymentRecord, hosts: Mapping[str, HostSeen], owner: str, bases: Mapping[str, str], now: float
 ) -> tuple[InstanceRecord, ...]:
-    """A deployment's instances as the hosts have them."""
+    """A deployment's instances as the hosts have them. ``bases``: overlay → the image below it, where that is known."""
     machines: dict[InstanceId, list[Found]] = {}
     for host in hosts.values():
         for found in _machines(host, owner):
             if found.machine.instance.deployment == record.id:
                 machines.setdefault(found.machine.instance, []).append(found)
     made: list[InstanceRecord] = []
+    networks = [host.networks[record.id.network] for host in hosts.values() if record.id.network in host.networks]
+    reserved = {lease.ip for network in networks for lease in network.leases}
     for key in sorted(machines):
         role = record.service.role(key.role)
         if role is not None:
             best = max(machines[key], key=lambda found: found.rank)
             newest = max(found.machine.generation for found in machines[key])
-            restored = _instance(record, role, best, hosts, now)
-            dip = restored.dip or free_dip(record.subnets[best.host], {other.dip for other in made})
+            restored = _instance(record, role, best, hosts, bases, now)
+            dip = restored.dip or free_dip(record.subnets[best.host], reserved | {other.dip for other in made})
             made.append(replace(restored, dip=dip, newest=newest))
     return tuple(made)
 
@@ -92,10 +93,16 @@ def _machines(host: HostSeen, owner: str) -> list[Found]:
 
 
 def _instance(
-    record: DeploymentRecord, role: Role, found: Found, hosts: Mapping[str, HostSeen], now: float
+    record: DeploymentRecord,
+    role: Role,
+    found: Found,
+    hosts: Mapping[str, HostSeen],
+    bases: Mapping[str, str],
+    now: float,
 ) -> InstanceRecord:
     """An instance by its machine; without a DIP if its network has none for it."""
-    host, key = hosts[found.host], found.machine.instance
+    host, key, base = hosts[found.host], found.machine.instance, bases.get(found.machine.overlay, "")
+    place = found.domain.place if found.domain is not None else _place(host, key)
     network = host.networks.get(record.id.network)
     reserved = {lease.mac: lease.ip for lease in network.leases} if network is not None else {}
     return InstanceRecord(
@@ -103,23 +110,30 @@ def _instance(
         host=host.name,
         dip=reserved.get(key.mac, ""),
         generation=found.machine.generation,
-        machine=_spec(record, role, found.domain),
+        machine=_as_large(_spec(record, role, found.domain, base), found, place, host),
         timeline=Timeline(requested=now),
         deadline=now + role.ready.timeout_s,
         has_run=True,
         wanted=Wanted.UP,
-        place=found.domain.place if found.domain is not None else _place(host, key),
+        place=place,
         volumes=_volumes(hosts.values(), key),
     )
 
 
-def _spec(record: DeploymentRecord, role: Role, domain: DomainSeen | None) -> MachineSpec:
-    """What the machine is made of: as the role asks for now, if its mark says the same; else unknown, so outdated."""
+def _spec(record: DeploymentRecord, role: Role, domain: DomainSeen | None, base: str) -> MachineSpec:
+    """What the machine is made of: as the role asks for now, if its mark says the same; else unknown, so outdated.
+
+    Of an overlay without a domain only its image can be compared.
+    """
     wanted = machine_spec(role, record.digests[role.name])
-    if domain is None or domain.spec == fingerprint(wanted):
-        return wanted
-    bases = [digest for file in sorted(domain.files) if (digest := digest_of_volume(file)) is not None]
-    return replace(UNKNOWN, digest=bases[0] if bases else record.digests[role.name])
+    is_wanted = base == wanted.digest if domain is None else domain.spec == fingerprint(wanted)
+    return wanted if is_wanted else replace(UNKNOWN, digest=base or wanted.digest)
+
+
+def _as_large(spec: MachineSpec, found: Found, place: int, host: HostSeen) -> MachineSpec:
+    """The make of a machine with its disks as large as they are, which may be smaller than is asked for now."""
+    sizes = {disk: host.sizes.get(file_of(disk, found.machine, place), 0) // MIB for disk in spec.disks}
+    return replace(spec, disks=tuple(replace(disk, size_mib=size or disk.size_mib) for disk, size in sizes.items()))
 
 
 def _place(host: HostSeen, key: InstanceId) -> int:

@@ -13,6 +13,7 @@ from orchestrator.engine.machine import machine_id
 from orchestrator.engine.members import again, succeed
 from orchestrator.model.action import Action, DestroyDomain, ShutDown
 from orchestrator.model.record import Act, Event, Farewell, InstanceRecord, Timeline, Wanted
+from orchestrator.model.spec import is_of_unknown_make
 from orchestrator.model.world import Power
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def go_on(record: InstanceRecord, farewell: Farewell, stop: Stop, *, is_drained:
 def arrive(record: InstanceRecord, act: Act, stop: Stop, *, timeout_s: float, has_overlay: bool, now: float) -> Leg:
     """What was to be done once the machine is at rest; a deletion is left to whoever takes everything away."""
     if record.next is not None and act is record.next.act:
-        after = succeed(record, record.next, timeout_s=timeout_s, keep=stop.keep_s > 0 and has_overlay, now=now)
+        keep = stop.keep_s > 0 and has_overlay and not is_of_unknown_make(record.machine)
+        after = succeed(record, record.next, timeout_s=timeout_s, keep=keep, now=now)
         return Leg(
             after, _event(record, now, f"{record.next.act.value}: generation {after.generation}", record.next.cause)
         )

@@ -97,10 +97,20 @@ def _instance_of(file: str) -> InstanceId | None:
 
 
 def leftovers(record: InstanceRecord, hosts: Iterable[HostSeen]) -> tuple[tuple[str, str], ...]:
-    """Files of this instance that nothing needs any more; volumes are never among them."""
+    """Files of this instance that nothing needs any more, and nobody has open; volumes are never among them."""
     return tuple(
-        (host.name, file) for host in hosts for file in sorted(host.volumes) if _is_stale(file, record, host.name)
+        (host.name, file)
+        for host in hosts
+        for file in sorted(host.volumes)
+        if _is_stale(file, record, host.name) and not is_open(host, file, record.id)
     )
+
+
+def is_open(host: HostSeen, file: str, but_for: InstanceId) -> bool:
+    """Whether a machine that is on, and none of the instance ``but_for``, has a file open."""
+    users = (domain for domain in host.domains.values() if file in domain.files and domain.power is not Power.OFF)
+    known = (domain.machine or parse_machine(domain.name) for domain in users)
+    return any(machine is None or machine.instance != but_for for machine in known)
 
 
 def _is_stale(file: str, record: InstanceRecord, host: str) -> bool:

@@ -79,7 +79,8 @@ def undo(record: InstanceRecord) -> InstanceRecord:
 
 
 def relocate(record: InstanceRecord, machine: MachineSpec, host: str, dip: str) -> InstanceRecord:
-    is_asked = record.next is not None and (record.next.act, record.next.machine) == (Act.RELOCATE, machine)
+    after = record.next
+    is_asked = after is not None and (after.act, after.machine, after.host) == (Act.RELOCATE, machine, host)
     return record if is_asked else members.moved(record, machine, host, dip)
 
 

@@ -154,6 +154,11 @@ class MachineSpec:
     disks: tuple[Disk, ...] = ()
 
 
+def is_of_unknown_make(machine: MachineSpec) -> bool:
+    """Whether it is a machine that was found without anybody knowing any more how it was made."""
+    return machine.size.vcpus == 0
+
+
 def machine_spec(role: Role, digest: str) -> MachineSpec:
     """The machine that ``role`` asks for, on the image ``digest``."""
     return MachineSpec(digest, role.size, role.setup, role.disks)

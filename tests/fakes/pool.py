@@ -119,7 +119,8 @@ class FakePool:
     def place_image(self, digest: str, source: Path, report: Callable[[str], None]) -> None:
         self._effect("place_image", digest)
         self._need_pool("uploading")
-        self._free(base_volume(digest))
+        if {base_volume(digest), base_marker(digest)} <= set(self.volumes) and digest not in self.altered:
+            self._free(base_volume(digest))
         report(f"uploading {source}")
         self.volumes.pop(base_marker(digest), None)
         self.volumes[base_volume(digest)] = Volume()

@@ -229,7 +229,6 @@ def test_a_seed_that_was_deleted_is_there_again_before_the_next_start():
     assert violations(world) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a seed that goes while its machine runs is nobody's business until it is off")
 def test_a_seed_that_was_deleted_under_a_running_machine_is_there_again():
     world = ready()
     del home(world).volumes[G1.seed]
@@ -246,9 +245,6 @@ def base_altered(host: FakeHost, digest: str) -> None:
 
 
 @pytest.mark.parametrize("deed", [base_deleted, base_altered])
-@pytest.mark.xfail(
-    strict=True, reason="the fake takes the repair of a base for the deletion of one", raises=AssertionError
-)
 def test_a_base_that_was_meddled_with_is_placed_again(deed: Callable[[FakeHost, str], None]):
     world = ready()
     digest = world.record("web-0").machine.digest
@@ -284,7 +280,6 @@ def test_a_stranger_that_is_off_is_in_nobody_s_way():
     assert (world.serving(), home(world).domains["desktop"].power) == ({"web-0.g1"}, Power.OFF)
 
 
-@pytest.mark.xfail(strict=True, reason="a leftover is deleted though a stranger has it open", raises=AssertionError)
 def test_an_old_overlay_is_not_deleted_under_a_stranger():
     world = ready()
     world.ask(reimage)
@@ -295,7 +290,6 @@ def test_an_old_overlay_is_not_deleted_under_a_stranger():
     assert G1.overlay in home(world).volumes
 
 
-@pytest.mark.xfail(strict=True, reason="down deletes a file that a stranger has open", raises=AssertionError)
 def test_down_deletes_nothing_under_a_stranger():
     world = ready()
     home(world).domains["desktop"] = stranger(G1.overlay)
@@ -305,7 +299,6 @@ def test_down_deletes_nothing_under_a_stranger():
 
 
 @pytest.mark.parametrize("act", [reboot, reimage])
-@pytest.mark.xfail(strict=True, reason="a machine is taken down though it could not be started again")
 def test_a_machine_that_could_not_be_started_again_is_not_taken_down_to_be(act):
     world = ready()
     home(world).domains["desktop"] = stranger(DATA)
@@ -315,7 +308,6 @@ def test_a_machine_that_could_not_be_started_again_is_not_taken_down_to_be(act):
     assert (world.serving(), done(world, "shut_down")) == ({"web-0.g1"}, [])
 
 
-@pytest.mark.xfail(strict=True, reason="the next machine's name is not looked at before the old one goes")
 def test_a_stranger_with_the_next_machine_s_name_costs_nobody_the_present_one():
     world = ready()
     home(world).domains[G2.domain] = Domain("somebody", "", Power.RUNNING)
@@ -325,7 +317,6 @@ def test_a_stranger_with_the_next_machine_s_name_costs_nobody_the_present_one():
     assert (world.serving(), done(world, "shut_down")) == ({"web-0.g1"}, [])
 
 
-@pytest.mark.xfail(strict=True, reason="an undo that is not possible any more ends without a word")
 def test_an_undo_whose_overlay_has_gone_is_told():
     world = ready()
     world.ask(reimage)
@@ -354,7 +345,6 @@ def test_a_network_that_has_gone_is_there_again_with_its_reservations(how):
 
 
 @pytest.mark.parametrize("how", ["away", "dead"])
-@pytest.mark.xfail(strict=True, reason="all leave at once while HAProxy cannot be asked", raises=AssertionError)
 def test_no_more_leave_than_may_because_haproxy_cannot_be_asked(how):
     world = ready(3)
     world.ask(reboot)

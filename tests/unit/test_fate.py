@@ -67,9 +67,6 @@ def test_undo_names_the_generation_that_comes_back():
     assert {told(Act.UNDO, known=known)[name] for name in ("cache", "data")} == {KEPT}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="undo brings the old clean disk back, and plan says that the present one is kept"
-)
 def test_undo_says_that_clean_storage_comes_back_as_it_was_left():
     known = replace(KNOWN, generation=3, kept=Kept(2, KNOWN.machine, 1))
     assert told(Act.UNDO, known=known)["temp"] != KEPT

@@ -133,7 +133,7 @@ def test_leftovers_are_swept_beside_a_machine_that_runs():
 
 def test_machines_of_others_are_left_alone():
     neighbour = {web(1).domain: DomainSeen(web(1).domain, Power.RUNNING, OWNER)}
-    assert steps(host(domain(), neighbour, volumes=web(1).volumes)) == []
+    assert steps(host(domain(), neighbour, volumes=(*web(0).volumes, *web(1).volumes))) == []
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_no_overlay_is_made_anew_that_may_still_be_there(seen):
 
 
 def test_a_machine_that_runs_on_a_deleted_overlay_is_left_until_the_next_one_can_take_over():
-    found = actions(HAS_RUN, host(domain()))
+    found = actions(HAS_RUN, host(domain(), volumes=(web(0).seed,)))
     assert [type(action) for action in found] == [CreateOverlay, CreateSeed]
     assert {action.machine for action in found} == {web(0, 2)}
 

@@ -334,7 +334,6 @@ def test_a_guest_that_powers_itself_off_is_started_again_and_that_is_a_fault():
     assert (world.record("web-0").boot, world.record("web-0").generation) == (2, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="a stop that is taken back in the middle is told as a fault")
 def test_a_stop_that_is_taken_back_is_no_fault():
     world = ready()
     world.ask(verbs.stop)

@@ -243,7 +243,6 @@ def test_a_stopped_instance_s_disks_grow_while_it_is_off():
     assert world.record("web-0").machine.disks == LARGER.roles[0].disks
 
 
-@pytest.mark.xfail(strict=True, reason="a paused machine's disk is enlarged from outside")
 def test_a_disk_does_not_grow_under_a_paused_machine():
     world = ready()
     (name,) = home(world).domains
@@ -253,7 +252,6 @@ def test_a_disk_does_not_grow_under_a_paused_machine():
     assert home(world).volumes[FILE].size_bytes == 128 * 1024**2
 
 
-@pytest.mark.xfail(strict=True, reason="a stranger's open file is enlarged from outside")
 def test_a_disk_does_not_grow_under_a_stranger():
     world = ready()
     world.ask(verbs.stop)
@@ -267,7 +265,6 @@ def test_a_disk_does_not_grow_under_a_stranger():
     assert home(world).volumes[FILE].size_bytes == 128 * 1024**2
 
 
-@pytest.mark.xfail(strict=True, reason="the record says it has grown though its host could not be asked")
 def test_growth_is_not_forgotten_while_a_host_cannot_be_asked():
     world = ready()
     host = home(world)
@@ -303,7 +300,6 @@ def test_a_machine_without_its_volume_is_left_running_until_the_next_one_could_h
     assert done(world, "drain_server", "shut_down") == []
 
 
-@pytest.mark.xfail(strict=True, reason="a machine that runs on a deleted volume is ready without a word")
 def test_a_machine_that_runs_on_a_deleted_volume_says_so():
     world = ready()
     del home(world).volumes[FILE]

@@ -1,0 +1,68 @@
+"""One instance as people see it: its state, its stage, and one sentence of reason. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orchestrator.engine import rest
+from orchestrator.engine.case import Case, guest_of, in_the_way, is_under_way, trouble
+from orchestrator.engine.lifecycle import judge
+from orchestrator.engine.status import InstanceStatus, State, since
+from orchestrator.model.record import Farewell, InstanceRecord, Stage, Wanted
+from orchestrator.model.spec import Stop
+
+if TYPE_CHECKING:
+    from orchestrator.model.world import World
+
+
+def status(case: Case, world: World, now: float) -> InstanceStatus:
+    """The instance as people see it."""
+    record, problem = case.record, trouble(case, world)
+    begun, stage = since(record.timeline), stage_of_gone(record)
+    if case.seen.here.problem:
+        state = State.UNKNOWN if case.is_wanted else State.STOPPING
+        return InstanceStatus(record, state, stage, begun, problem)
+    if record.farewell is not None and not rest.is_at_rest(case.power):
+        return _leaving(case, record.farewell, world, problem, now)
+    if not case.is_wanted:
+        reason = problem or ("waiting for " + ", ".join(case.seen.away) if case.seen.away else "being deleted")
+        return InstanceStatus(record, State.STOPPING, stage, begun, reason)
+    if record.wanted is Wanted.STOPPED and rest.is_at_rest(case.power):
+        return InstanceStatus(record, State.STOPPED, Stage.START, begun, problem)
+    judged = judge(
+        record,
+        guest=guest_of(case, world),
+        console=world.consoles.get(case.machine, ()),
+        in_rotation=case.is_serving(world),
+        trouble=problem or world.trouble.get("balancer", ""),
+        now=now,
+    )
+    return judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
+
+
+def _leaving(case: Case, farewell: Farewell, world: World, problem: str, now: float) -> InstanceStatus:
+    record = case.record
+    stop = case.role.stop if case.role is not None else Stop()
+    if farewell.asked is None:
+        count = rest.connections(record, case.role, world.balancer)
+        reason = f"{farewell.act.value}: {count} connections left, {now - farewell.since:.0f} of {stop.drain_s:.0f} s"
+        return InstanceStatus(record, State.DRAINING, Stage.ROTATION, farewell.since, problem or reason)
+    reason = f"{farewell.act.value}: the guest shuts down, {now - farewell.asked:.0f} of {stop.timeout_s:.0f} s"
+    return InstanceStatus(record, State.STOPPING, Stage.ROTATION, farewell.asked, problem or reason)
+
+
+def _waits(case: Case, problem: str) -> str:
+    """Why an instance that serves has not begun to do what is wanted of it."""
+    due = case.due
+    if due is not None:
+        return f"{due.value} waits for its turn: too many of {case.record.id.role} are away now"
+    after = case.record.next
+    if not is_under_way(case.record):
+        return ""
+    what = f"{after.act.value} waits for its disks" if after is not None else "waits"
+    return f"{what}: {problem}" if problem else what
+
+
+def stage_of_gone(record: InstanceRecord) -> Stage:
+    return Stage.START if record.timeline.started is None else Stage.ROTATION
