@@ -26,7 +26,7 @@ check: setup-tests
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
-	$(PYTEST) -q tests/unit tests/golden
+	$(PYTEST) -q -n auto tests/unit tests/golden
 
 test: setup-tests
 	$(PYTEST) tests

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.engine import verbs
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import InstanceRecord
-from orchestrator.model.spec import Disk, DiskKind, Service, Size
+from orchestrator.model.spec import Disk, DiskKind, Service, Size, Stop
 from orchestrator.model.world import NetworkSeen, Power
 from tests.fakes.build import GOSSIP, HELLO, HTTP, OWNER, SSH, role, service
 from tests.fakes.faults import Killed
@@ -92,7 +92,7 @@ CHANGES: dict[str, tuple[Change, ...]] = {
     "death of HAProxy": (up(2), crash),
     "reboot one": (up(2), ask(reboot, "web-0")),
     "reboot all": (up(3), ask(reboot)),
-    "reboot a deaf one": (deaf, up(2), ask(reboot)),
+    "reboot a deaf one": (deaf, up(2, stop=Stop(timeout_s=2)), ask(reboot)),
     "reimage": (up(2, disks=ALL), ask(reimage)),
     "reimage, then back": (up(2, disks=ALL), ask(reimage), ask(verbs.undo, "web-1")),
     "back and forth": (up(1, disks=ALL), ask(reimage), ask(verbs.undo), ask(verbs.undo)),
