@@ -3,6 +3,8 @@
 Every figure is a median of real runs in one lab, in one go; versions and accelerator stand beside them.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ import urllib.request
 from tests.e2e.conftest import CACHE, VMROLE, Lab, service, write
 
 ROUNDS = 8
+ACTS = 5
 NOOPS = 9
 
 
@@ -26,7 +29,8 @@ def main():
     try:
         lab.ok("lab", "up")
         lab.ok("image", "build", "tiny", timeout=600)
-        print_table(lab, [*one_by_one(lab, home), *two_at_once(lab, home), *no_op(lab, home), help_time()])
+        rows = [*one_by_one(lab, home), *two_at_once(lab, home), *no_op(lab, home), help_time(), *acts(lab, home)]
+        print_table(lab, rows)
     finally:
         lab.ok("lab", "down")
         shutil.rmtree(home)
@@ -78,6 +82,61 @@ def two_at_once(lab, home):
         taken += [i["timeline"] for i in lab.status(f"two{number}")["instances"]]
         lab.ok("down", f"two{number}", "--yes")
     return [("controller, two at once", [line["started"] - line["requested"] for line in taken], "0.8")]
+
+
+def acts(lab, home):
+    """How long an instance is out of rotation, against what the guest alone needs for the same."""
+    disks = {"volumes": {"data": {"size": "16MiB", "mount": "/srv"}}}
+    lab.ok("up", write(home / "acts.yaml", service("acts", **disks)))
+    vip = lab.status("acts")["vip"]
+    boots, reimages, reboots, own = [], [], [], []
+    for _round in range(ACTS):
+        reimages.append(gap(vip, lambda: lab.ok("reimage", "acts/web-0")))
+        line = lab.instance("acts", "web-0")["timeline"]
+        boots.append(line["rotation"] - line["started"])
+        reboots.append(gap(vip, lambda: lab.ok("reboot", "acts/web-0")))
+        own.append(gap(vip, lambda: rebooted_from_inside(lab, home)))
+    lab.ok("down", "acts", "--volumes", "--yes")
+    return [
+        ("bare boot: QEMU running -> in rotation", boots, ""),
+        ("reimage: no answer at the VIP", reimages, ""),
+        ("  against the bare boot of the same machine", ratios(reimages, boots), "1.15"),
+        ("reboot: no answer at the VIP", reboots, ""),
+        ("the guest's own `reboot`: no answer at the VIP", own, ""),
+        ("  reboot against the guest's own", ratios(reboots, own), ""),
+    ]
+
+
+def rebooted_from_inside(lab, home):
+    boot = lab.instance("acts", "web-0")["boot"]
+    lab.run("exec", "acts/web-0", "--", "reboot")
+    deadline = time.time() + 120
+    while lab.instance("acts", "web-0")["boot"] == boot and time.time() < deadline:
+        lab.ok("up", str(home / "acts.yaml"))
+        time.sleep(0.5)
+
+
+def ratios(some, others):
+    return [one / other for one, other in zip(some, others, strict=True)]
+
+
+def gap(vip, act):
+    """The longest time without an answer at the VIP while ``act`` goes on, in seconds."""
+    answers, over = [time.time()], threading.Event()
+    asker = threading.Thread(target=ask, args=(f"http://{vip}/", answers, over), daemon=True)
+    asker.start()
+    act()
+    time.sleep(0.5)
+    over.set()
+    asker.join(timeout=10)
+    return max(after - before for before, after in itertools.pairwise(answers))
+
+
+def ask(url, answers, over):
+    while not over.is_set():
+        with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(url, timeout=1):
+            answers.append(time.time())
+        time.sleep(0.01)
 
 
 def no_op(lab, home):
