@@ -35,6 +35,9 @@ class Display(Protocol):
 
     def show(self, statuses: list[InstanceStatus]) -> None: ...
 
+    def remind(self, text: str) -> None:
+        """What everything waits for, when there is no instance to say it of."""
+
 
 @contextlib.contextmanager
 def display() -> Iterator[Display]:
@@ -100,6 +103,10 @@ class Lines:
             for status in waiting:
                 self._print(_sentence(status))
 
+    def remind(self, text: str) -> None:
+        if self._clock.now() - self._last > SILENCE_S:
+            self._print(text)
+
     def _print(self, text: str) -> None:
         self._last = self._clock.now()
         click.echo(f"[{self._last - self._begun:6.1f} s] {text}", err=True)
@@ -123,6 +130,9 @@ class _LiveTable:
 
     def show(self, statuses: list[InstanceStatus]) -> None:
         self._statuses, self._text = statuses, ""
+
+    def remind(self, text: str) -> None:
+        self._text = text
 
     def render(self) -> RenderableType:
         from rich.table import Table

@@ -219,7 +219,11 @@ def settle(
     from orchestrator.control.settle import Settler
 
     def show(plan: Plan) -> None:
-        shown.show([status for status in plan.instances if status.record.id.deployment == key])
+        statuses = [status for status in plan.instances if status.record.id.deployment == key]
+        shown.show(statuses)
+        if not statuses:
+            why = next((found.reason for found in plan.deployments if found.id == key), "")
+            shown.remind(f"the last steps are to be done{f': {why}' if why else ''}")
 
     settler = Settler(wiring.loop, wiring.lease, wiring.clock, show, shown.say)
     return settler.settle(key, timeout_s, is_enough=is_enough)
@@ -334,7 +338,9 @@ def down(context: Context, service: str, volumes: bool, yes: bool, timeout: floa
         with display() as shown:
             rest = settle(wiring, record.id, shown, timeout)
     if rest.end is not End.GONE:
-        reasons = "; ".join(s.reason for s in rest.plan.instances if s.record.id.deployment == record.id and s.reason)
+        said = [s.reason for s in rest.plan.instances if s.record.id.deployment == record.id]
+        said += [found.reason for found in rest.plan.deployments if found.id == record.id]
+        reasons = "; ".join(dict.fromkeys(filter(None, said)))
         raise rest.error or HostAway(
             f"{service} is not wholly deleted yet: {reasons or 'its last steps do not succeed'}",
             "run the same command again",

@@ -66,7 +66,7 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
     last = tuple(_last(intent, records, world, now))
     instances = tuple(report.status(case, world, now) for case in cases)
-    deployments = tuple(_deployment(record, instances) for record in intent.deployments)
+    deployments = tuple(_deployment(record, instances, world) for record in intent.deployments)
     requeue_s = _requeue_s(instances, world, (*first, *tracks, *last))
     return Plan(first, tracks, last, instances, deployments, requeue_s)
 
@@ -192,10 +192,12 @@ def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> li
     return [Step(f"host {host.name}", action) for host in world.hosts.values() for action in ground.tidy(host, needed)]
 
 
-def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus]) -> DeploymentStatus:
+def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], world: World) -> DeploymentStatus:
     own = [status for status in instances if status.record.id.deployment == record.id]
     if record.wanted in LEAVING:
-        return DeploymentStatus(record.id, "leaving", settled=False)
+        away = [host.problem for host in world.hosts.values() if host.problem]
+        reason = next(iter([*filter(None, [world.balancer.problem]), *away, *world.trouble.values()]), "")
+        return DeploymentStatus(record.id, "leaving", settled=False, reason=reason)
     states = {status.state for status in own}
     is_whole = len(own) == sum(role.instances for role in record.service.roles)
     is_pending = any(is_under_way(status.record) for status in own)

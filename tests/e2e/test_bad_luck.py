@@ -1,5 +1,6 @@
 """What goes wrong in the world: each ends in a clear message, nothing is lost, and `down` still cleans up."""
 
+import itertools
 import json
 import os
 import shutil
@@ -116,10 +117,25 @@ def test_a_full_pool_is_named_with_its_path(lab, tmp_path):
         assert lab.domains() == []
         lab.inside("mount", "-o", "remount,size=400m", pools)
         lab.ok("up", str(tmp_path / "full.yaml"))
+        check_a_reimage_without_room_costs_nothing(lab, f"{pools}/filler", str(tmp_path / "full.yaml"))
         lab.ok("down", "full", "--yes")
     finally:
         lab.run("down", "full", "--yes")
         assert lab.inside("umount", pools).code == 0
+
+
+def check_a_reimage_without_room_costs_nothing(lab, filler, file):
+    lab.inside("sh", "-c", 'dd if=/dev/zero of="$1" bs=1M 2>/dev/null', "sh", filler)
+    done = lab.run("reimage", "full/web-0")
+    assert done.code == 1
+    assert "no room for full.production.web-0.g2.overlay.qcow2" in done.err
+    assert "/var/lib/libvirt/images" in done.err
+    still = lab.instance("full", "web-0")
+    assert (still["state"], still["generation"], still["in_rotation"]) == ("ready", 1, True)
+    assert not [v for v in lab.volumes() if ".g2." in v]
+    lab.inside("rm", filler)
+    lab.ok("up", file)  # it goes on by itself
+    assert lab.instance("full", "web-0")["generation"] == 2
 
 
 def test_a_port_that_another_program_has_is_refused_before_anything_is_made(lab, tmp_path):
@@ -164,6 +180,22 @@ def test_a_daemon_that_does_not_answer_is_told_and_nothing_is_changed(lab, tmp_p
     finally:
         lab.inside("kill", "-CONT", pid)
     assert lab.run("status", "hung").code == 2
+
+
+def test_a_haproxy_that_hangs_is_told_and_waited_for(lab, tmp_path):
+    file = write(tmp_path / "stuck.yaml", service("stuck"))
+    lab.ok("up", file)
+    assert lab.inside("pkill", "-STOP", "haproxy", host="edge").code == 0
+    try:
+        done = lab.run("down", "stuck", "--yes", "--timeout", "15s", timeout=60)
+        assert done.code == 75
+        assert "HAProxy does not answer" in done.err
+        times = [0.0, *(float(row[1:].split()[0]) for row in done.err.splitlines() if row.startswith("["))]
+        assert max(after - before for before, after in itertools.pairwise(times)) < 10
+        assert len(lab.domains()) == 1  # it may still be asked for answers: it is not taken away
+    finally:
+        lab.inside("pkill", "-CONT", "haproxy", host="edge")
+    lab.ok("down", "stuck", "--yes")
 
 
 def test_a_missing_haproxy_is_named_with_its_package(lab, tmp_path):
