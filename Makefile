@@ -3,12 +3,13 @@ SHELL := /bin/sh
 export VMROLE_CACHE := $(CURDIR)/.cache
 PYTEST := .venv/bin/pytest
 
-.PHONY: setup setup-tests demo test check bench lock clean help
+.PHONY: setup setup-tests demo test check soak bench lock clean help
 
 help:
 	@echo "make demo   a lab, an image, two instances behind one address (needs root; a few minutes)"
 	@echo "make test   the whole test suite, real guests included"
 	@echo "make check  the fast part: ruff, mypy, import-linter, unit and golden tests"
+	@echo "make soak   the long campaigns: one death at each single point, 300 random ones"
 	@echo "make bench  measure, and print the table"
 	@echo "make clean  remove everything that these made on the machine"
 
@@ -30,6 +31,10 @@ check: setup-tests
 
 test: setup-tests
 	$(PYTEST) tests
+
+soak: setup-tests
+	$(PYTEST) -s --timeout 7200 tests/soak
+	VMROLE_KILLS=300 $(PYTEST) -s --timeout 7200 tests/e2e/test_kill.py
 
 bench: setup-tests
 	.venv/bin/python -m tests.bench
