@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.image_care import export, prune, rm, stored, verify
+from orchestrator.cli.image_intake import add, open_repository, set_, tag
+
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
-    from orchestrator.drivers.images import Image
+    from orchestrator.model.image import Image
 
 MIB = 1024**2
 
@@ -22,6 +25,7 @@ def image() -> None:
     \b
     Example:
       vmrole image build debian-12
+      vmrole image add mine disk.vhd
       vmrole image ls
     """
 
@@ -67,11 +71,9 @@ def ls(context: Context, as_json: bool) -> None:
       vmrole image ls --json
     """
     from orchestrator.cli.view import print_json, table
-    from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.recipes import recipe_names
-    from orchestrator.wiring import repository
 
-    images = repository(context.home, SystemClock()).images()
+    images = open_repository(context).images()
     if as_json:
         print_json([asdict(found) for found in images])
         return
@@ -94,27 +96,37 @@ def _row(found: Image) -> tuple[str, ...]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(context: Context, reference: str, as_json: bool) -> None:
-    """Show one image: its digest, its sizes, and which instances stand on it.
+    """Show one image: its digest, its sizes, what is known of it, and who needs it.
 
     \b
     Example:
       vmrole image show debian-12
     """
     from orchestrator.cli.view import print_json
-    from orchestrator.drivers.clock import SystemClock
-    from orchestrator.drivers.sqlite import SqliteStore
-    from orchestrator.wiring import owner_of, repository
+    from orchestrator.engine.imagery import users
 
-    found = repository(context.home, SystemClock()).find(reference)
-    intent = SqliteStore(context.home / "vmrole.db", owner_of(context.home)).intent()
-    users = [f"{r.id.deployment.service}/{r.id.name}" for r in intent.instances if r.machine.digest == found.digest]
-    facts = {**asdict(found), "used_by": users}
+    found = open_repository(context).find(reference)
+    facts = {**asdict(found), "used_by": list(users(found.digest, stored(context)))}
     if as_json:
         print_json(facts)
         return
-    added = datetime.fromtimestamp(found.added, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    click.echo(f"name:     {found.name}\nversion:  {found.version}\ndigest:   {found.digest}")
-    click.echo(
-        f"file:     {found.size_bytes // MIB} MiB\ndisk:     {found.virtual_bytes // MIB} MiB\nadded:    {added}"
-    )
-    click.echo(f"used by:  {', '.join(users) or 'nobody'}")
+    for key, value in (*_facts(found), ("used by", ", ".join(facts["used_by"]) or "nobody")):
+        click.echo(f"{key + ':':9} {value}")
+
+
+def _facts(found: Image) -> tuple[tuple[str, str], ...]:
+    traits, added = found.traits, datetime.fromtimestamp(found.added, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    marks = (("secure boot", traits.secure_boot), ("TPM", traits.tpm), ("virtio", traits.virtio))
+    needs = ", ".join(word for word, is_so in marks if is_so)
+    default = f", instances get {traits.disk_bytes // MIB} MiB" if traits.disk_bytes else ""
+    return (
+        ("name", found.name), ("version", found.version + (" (leaving)" if found.leaving else "")),
+        ("digest", f"{found.digest} of its {found.hashed}"), ("file", f"{found.size_bytes // MIB} MiB"),
+        ("disk", f"{found.virtual_bytes // MIB} MiB{default}"), ("added", added),
+        ("system", f"{traits.os or 'unknown'}, firmware {traits.firmware or 'unknown'}, {needs or 'nothing else'}"),
+        ("note", traits.note or "-"),
+    )  # fmt: skip
+
+
+for _command in (add, set_, tag, verify, export, rm, prune):
+    image.add_command(_command)

@@ -14,11 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.drivers.imaging.qemu_img import LAYOUT
 from orchestrator.drivers.process import run, stream
 from orchestrator.errors import Missing, NotFound
 
 if TYPE_CHECKING:
-    from orchestrator.drivers.images import Image, Repository
+    from orchestrator.drivers.images import Repository
+    from orchestrator.model.image import Image
     from orchestrator.ports import Clock, Progress
 
 MAX_AGE_S = 7 * 24 * 3600.0
@@ -84,7 +86,7 @@ def _build_disk(name: str, folder: Path, disk: Path, report: Progress) -> None:
     with tempfile.TemporaryDirectory(prefix="vmrole-build-", dir=folder) as scratch:
         stream([str(script), str(raw)], report, env={**os.environ, "TMPDIR": scratch})
     report("converting the disk")
-    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(disk)], timeout_s=CONVERT_S)
+    run(["qemu-img", "convert", "-f", "raw", *LAYOUT, str(raw), str(disk)], timeout_s=CONVERT_S)
     raw.unlink()
 
 

@@ -1,4 +1,4 @@
-"""One death at each single point of `up`, reimage and `down`, each from a fresh start, and then one ordinary command."""
+"""One death at each single point of `up`, reimage and `down`, each from a fresh start; then one ordinary command."""
 
 import signal
 import subprocess
