@@ -50,8 +50,15 @@ class Host(Protocol):
         """Upload a base; whatever lies there without its marker is replaced. Raises Refused when there is no room."""
 
     def create_network(
-        self, deployment: DeploymentId, subnet: IPv4Network, leases: frozenset[Lease], names: frozenset[HostName]
-    ) -> None: ...
+        self,
+        deployment: DeploymentId,
+        subnet: IPv4Network,
+        leases: frozenset[Lease],
+        names: frozenset[HostName],
+        *,
+        isolated: bool = False,
+    ) -> None:
+        """Define and start a network. ``isolated``: nothing beyond the host is reached from it."""
 
     def change_leases(self, network: str, leases: frozenset[Lease], names: frozenset[HostName]) -> None: ...
 
@@ -91,6 +98,9 @@ class Host(Protocol):
 
         Raises NoRoom, and Refused when there is no whole snapshot of that name.
         """
+
+    def flatten_overlay(self, machine: MachineId) -> None:
+        """Make ``machine.flat`` of a machine that is off: its whole disk as one raw file. Raises NoRoom."""
 
     def put_copy(self, copy: DeploymentCopy, content: bytes) -> None:
         """Store a deployment's record, then its marker."""

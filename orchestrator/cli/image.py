@@ -10,6 +10,7 @@ import click
 
 from orchestrator.cli.image_care import export, prune, rm, stored, verify
 from orchestrator.cli.image_intake import add, open_repository, set_, tag
+from orchestrator.cli.image_trial import capture, customize, test
 
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
@@ -88,7 +89,8 @@ def ls(context: Context, as_json: bool) -> None:
 def _row(found: Image) -> tuple[str, ...]:
     added = datetime.fromtimestamp(found.added, UTC).strftime("%Y-%m-%d %H:%M")
     size, disk = f"{found.size_bytes // MIB} MiB", f"{found.virtual_bytes // MIB} MiB"
-    return found.name, found.version, size, disk, added, found.digest[:19]
+    version = found.version + (" (leaving)" if found.leaving else "")
+    return found.name, version, size, disk, added, found.digest[:19]
 
 
 @image.command()
@@ -124,9 +126,17 @@ def _facts(found: Image) -> tuple[tuple[str, str], ...]:
         ("digest", f"{found.digest} of its {found.hashed}"), ("file", f"{found.size_bytes // MIB} MiB"),
         ("disk", f"{found.virtual_bytes // MIB} MiB{default}"), ("added", added),
         ("system", f"{traits.os or 'unknown'}, firmware {traits.firmware or 'unknown'}, {needs or 'nothing else'}"),
-        ("note", traits.note or "-"),
+        ("trial", _trial(found)), ("note", traits.note or "-"),
     )  # fmt: skip
 
 
-for _command in (add, set_, tag, verify, export, rm, prune):
+def _trial(found: Image) -> str:
+    """What came of `vmrole image test`."""
+    if found.admission is None:
+        return "never tested; `vmrole image test` does"
+    at = datetime.fromtimestamp(found.admission.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return f"passed at {at}" if found.admission.passed else f"failed at {at}: {found.admission.reason}"
+
+
+for _command in (add, set_, tag, verify, test, customize, capture, export, rm, prune):
     image.add_command(_command)

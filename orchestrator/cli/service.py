@@ -93,7 +93,21 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
         record, is_new = _write_intent(wiring, service, file)
         wait_s = timeout if timeout is not None else _patience(service)
         rest = settle(wiring, record.id, shown, wait_s, is_enough=_is_started if no_wait else None)
+        untested = _untested(wiring, record)
+    for warning in untested:
+        click.echo(f"warning: {warning}", err=True)
     _report_up(rest, record, is_new=is_new, no_wait=no_wait)
+
+
+def _untested(wiring: Wiring, record: DeploymentRecord) -> list[str]:
+    """Images of a deployment that have never passed their admission test."""
+    known = {image.digest: image for image in wiring.images.images()}
+    used = [known[digest] for digest in sorted(set(record.digests.values())) if digest in known]
+    return [
+        f"image {image.reference} has never passed `vmrole image test {image.reference}`"
+        for image in used
+        if image.admission is None or not image.admission.passed
+    ]
 
 
 def _image_problem(context: Context) -> Callable[[str], str]:

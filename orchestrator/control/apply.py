@@ -60,7 +60,8 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
         case act.PlaceImage():
             host.place_image(action.digest, to.images.blob(action.digest), to.report)
         case act.CreateNetwork():
-            host.create_network(action.deployment, action.subnet, action.leases, action.names)
+            wish = action.deployment, action.subnet, action.leases, action.names
+            host.create_network(*wish, isolated=action.isolated)
         case act.ChangeLeases():
             host.change_leases(action.network, action.leases, action.names)
         case act.DeleteNetwork():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from orchestrator.drivers._pool import Pool
-    from orchestrator.model.names import VolumeId
+    from orchestrator.model.names import MachineId, VolumeId
     from orchestrator.ports import Progress
 
 MIB = 1024**2
@@ -127,6 +127,14 @@ class Volumes:
         self._pool.remove(volume.file)
         self._pool.make(volume.file, capacity, like=snapshot)
         self._pool.remove(volume.coming)
+
+    def flatten(self, machine: MachineId) -> None:
+        """Make a raw file of a machine's whole disk; qemu-img, run by libvirt, reads the overlay and its base."""
+        self._pool.remove(machine.flat)
+        capacity, allocation = self._pool.usage_of(machine.overlay)
+        self._pool.need(f"the whole disk of {machine}", allocation)
+        with self._pool.writing(machine.flat, f"flattening {machine.overlay}"):
+            self._pool.make(machine.flat, capacity, like=machine.overlay)
 
     def _running(self, domain: str) -> libvirt.virDomain:
         with self._pool.connection.errors(f"looking for domain {domain}"):

@@ -135,9 +135,16 @@ class LibvirtHost:
         self._pool.place_image(digest, source, report)
 
     def create_network(
-        self, deployment: DeploymentId, subnet: IPv4Network, leases: frozenset[Lease], names: frozenset[HostName]
+        self,
+        deployment: DeploymentId,
+        subnet: IPv4Network,
+        leases: frozenset[Lease],
+        names: frozenset[HostName],
+        *,
+        isolated: bool = False,
     ) -> None:
-        wish = networks.NetworkWish(deployment, self._owner, self._site.forward, subnet, leases, names)
+        forward = "" if isolated else self._site.forward
+        wish = networks.NetworkWish(deployment, self._owner, forward, subnet, leases, names)
         with self._connection.errors(f"making network {deployment.network}"):
             network = self._connection.get().networkDefineXML(networks.network_xml(wish))
             if not network.isActive():
@@ -197,6 +204,9 @@ class LibvirtHost:
 
     def restore_volume(self, volume: VolumeId, name: str) -> None:
         self._volumes.restore(volume, name)
+
+    def flatten_overlay(self, machine: MachineId) -> None:
+        self._volumes.flatten(machine)
 
     def put_copy(self, copy: DeploymentCopy, content: bytes) -> None:
         self._pool.remove(copy.marker)

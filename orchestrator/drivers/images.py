@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from orchestrator.model.image import Traits
+    from orchestrator.model.image import Admission, Traits
     from orchestrator.ports import Clock
 
 _REFERENCE = re.compile(r"(?P<name>[^:@]+)(?::(?P<version>[^@]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
@@ -171,15 +171,17 @@ class Repository:
         return "" if found == image.digest else f"its content is {found}"
 
     def tag(self, image: Image, name: str, version: str) -> Image:
-        """Give an image one more name; a version that is "" is filled in. Raises UserError when it is taken."""
+        """Give an image one more name; a version that is "" is filled in. Raises UserError when it is taken.
+
+        It is as old as the image: a bare name goes on to mean the newest content, not the newest tag.
+        """
         with self._alone():
             known = next((each for each in self.images() if each.reference == image.reference), None)
             if known is None:
                 raise NotFound(f"there is no image {image.reference} any more")
             version = version or self._free_version(name)
             self.check_free(name, version)
-            now = self._clock.now()
-            added = replace(known, name=name, version=version, added=now, leaving=False)
+            added = replace(known, name=name, version=version, leaving=False)
             self._write([*self.images(), added])
         return added
 
@@ -190,6 +192,12 @@ class Repository:
                 replace(each, traits=traits) if each.reference == image.reference else each for each in self.images()
             )
             self._write(list(changed))
+
+    def judge(self, digest: str, admission: Admission) -> None:
+        """Store what came of a trial; it is of the content, whatever names that has."""
+        with self._alone():
+            known = self.images()
+            self._write([replace(each, admission=admission) if each.digest == digest else each for each in known])
 
     def mark_leaving(self, references: Iterable[str]) -> None:
         """These go as soon as somebody finds them unused."""
@@ -216,7 +224,6 @@ class Repository:
         for path in incoming.iterdir() if incoming.exists() else ():
             if _is_abandoned(path):
                 shutil.rmtree(path, ignore_errors=True)
-                path.unlink(missing_ok=True) if not path.is_dir() else None
         known = {self._blob(image.digest).name for image in self.images()}
         for path in blobs.iterdir() if blobs.exists() else ():
             if path.name not in known:

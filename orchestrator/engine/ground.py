@@ -81,7 +81,8 @@ def _networks(
             continue
         leases, names = _leases(local), _host_names(own)
         if seen is None or not seen.active:
-            steps.append(CreateNetwork(host.name, record.id, record.subnets[host.name], leases, names))
+            subnet = record.subnets[host.name]
+            steps.append(CreateNetwork(host.name, record.id, subnet, leases, names, record.isolated))
         elif (seen.leases, seen.names) != (leases, names):
             steps.append(ChangeLeases(host.name, record.id.network, leases, names))
     return steps

@@ -162,6 +162,16 @@ def _runit(rows: list[str], named: tuple[str, ...] | None) -> Report:
     return Report(settled=True, waiting=tuple(waiting[:MAX_NAMED]))
 
 
+def auto_started(text: str) -> tuple[str, ...]:
+    """The auto-start services that are up, in the probe's output."""
+    rows = text.splitlines()
+    units = _units(rows)
+    enabled = {"enabled", "enabled-runtime"}
+    systemd = [n for n, u in units.items() if u.get("UnitFileState") in enabled and u.get("ActiveState") == "active"]
+    runit = [line(row.split()[1]) for row in rows if row.startswith("sv ") and _RUNIT_UP.match(row.split(" ", 2)[-1])]
+    return tuple(sorted([*systemd, *runit]))
+
+
 def setup_result(text: str) -> tuple[str, ...] | None:
     """The errors in cloud-init's result.json; () for a good end, None if the text is not a result.
 

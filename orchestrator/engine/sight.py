@@ -126,6 +126,8 @@ def _is_stale(file: str, record: InstanceRecord, host: str) -> bool:
 
 
 def _is_needed(machine: MachineId, file: str, record: InstanceRecord, host: str) -> bool:
+    if file == machine.flat:  # whoever made it takes it away; this one is left from somebody who was killed
+        return False
     if (machine.generation, host) == (record.generation, record.host):
         return True
     if record.next is not None and (machine.generation, host) == (record.next.generation, record.next.host):

@@ -38,13 +38,17 @@ class PlaceImage:
 
 @dataclass(frozen=True, slots=True)
 class CreateNetwork:
-    """Define and start a deployment's network on a host (start only, if it is defined)."""
+    """Define and start a deployment's network on a host (start only, if it is defined).
+
+    ``isolated``: it leads nowhere but to the host.
+    """
 
     host: str
     deployment: DeploymentId
     subnet: IPv4Network
     leases: frozenset[Lease]
     names: frozenset[HostName]
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

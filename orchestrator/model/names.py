@@ -125,6 +125,11 @@ class MachineId:
         """The files that every machine has for itself."""
         return (self.overlay, self.seed, self.console)
 
+    @property
+    def flat(self) -> str:
+        """A copy of its whole disk, overlay and base in one, on its way into an image."""
+        return f"{self}.flat.raw"
+
     def clean_disk(self, name: str) -> str:
         """Local storage that is new in every generation."""
         return f"{self}.{name}.clean.raw"
@@ -245,7 +250,7 @@ def machine_of_volume(volume: str) -> MachineId | None:
     """The machine whose overlay, seed, clean disk or console log this is (its rotated ``.0`` too); else None."""
     if clean := _CLEAN.fullmatch(volume):
         return parse_machine(clean["machine"])
-    for suffix in (".overlay.qcow2", ".seed.iso"):
+    for suffix in (".overlay.qcow2", ".seed.iso", ".flat.raw"):
         if volume.endswith(suffix):
             return parse_machine(volume.removesuffix(suffix))
     head, found, _rotation = volume.partition(".console.log")

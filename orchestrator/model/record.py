@@ -118,7 +118,7 @@ class Farewell:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRecord:
-    """A deployment as wanted.
+    """A deployment as wanted. ``isolated``: its network leads nowhere but to its host.
 
     ``digests``: role → image digest, pinned by ``up``. ``subnets``: host → its network there. ``version`` is the
     row's, for compare-and-swap; 0 is not stored yet.
@@ -131,6 +131,7 @@ class DeploymentRecord:
     vip: str
     subnets: Mapping[str, IPv4Network]
     wanted: Wanted = Wanted.UP
+    isolated: bool = False
     version: int = 0
 
 

@@ -23,7 +23,7 @@ _mark = ElementMaker(namespace=MARK_NS, nsmap={"vmrole": MARK_NS})
 
 @dataclass(frozen=True, slots=True)
 class NetworkWish:
-    """A network to be: whose (``owner``), its forward mode (nat or open), subnet, reservations and names."""
+    """A network to be: whose (``owner``), its forward mode (nat, open or "": none), subnet, reservations and names."""
 
     deployment: DeploymentId
     owner: str
@@ -43,7 +43,7 @@ def network_xml(wish: NetworkWish) -> str:
         E.name(wish.deployment.network),
         E.uuid(libvirt_uuid(wish.owner, wish.deployment.network)),
         E.metadata(_mark.network(owner=wish.owner)),
-        E.forward(mode=wish.forward),
+        *([E.forward(mode=wish.forward)] if wish.forward else []),
         E.bridge(name=wish.deployment.bridge, stp="off", delay="0"),
         E.domain(name=wish.deployment.domain, localOnly="yes"),
         dns,

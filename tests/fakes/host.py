@@ -85,7 +85,13 @@ class FakeHost(FakePool):
         return domain
 
     def create_network(
-        self, deployment: DeploymentId, subnet: IPv4Network, leases: frozenset[Lease], names: frozenset[HostName]
+        self,
+        deployment: DeploymentId,
+        subnet: IPv4Network,
+        leases: frozenset[Lease],
+        names: frozenset[HostName],
+        *,
+        isolated: bool = False,  # noqa: ARG002 - nobody outside of a fake host could be reached
     ) -> None:
         self._effect("create_network", deployment.network)
         known = self.networks.get(deployment.network)

@@ -190,6 +190,11 @@ class FakePool:
         self._effect("import_end", volume.file)
         del self.volumes[volume.coming]
 
+    def flatten_overlay(self, machine: MachineId) -> None:
+        self._effect("flatten_overlay", machine.flat)
+        self._refuse_in_use(machine.overlay, "flattened")
+        self.volumes[machine.flat] = Volume(content=self._file(machine.overlay).content)
+
     def disk_usage(self) -> dict[str, tuple[int, int]]:
         self._answer()
         return {n: (v.size_bytes, len(v.content)) for n, v in self.volumes.items() if is_disk(n)}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.readiness import MAX_NAMED, judge_services, setup_result
+from orchestrator.engine.readiness import MAX_NAMED, auto_started, judge_services, setup_result
 from orchestrator.model.text import LINE_LENGTH
 
 
@@ -190,3 +190,12 @@ def test_a_hundred_thousand_errors_are_named_in_short():
     found = setup_result(result(*["x"] * 100_000))
     assert found is not None
     assert len(found) == MAX_NAMED
+
+
+def test_auto_start_services_that_are_up_are_listed():
+    runit = "manager runit\nsv httpd ok: run: httpd: (pid 7) 12s\nsv broken ok: down: broken: 1s, want up\n"
+    assert auto_started(runit) == ("httpd",)
+    blocks = ["Id=nginx.service\nUnitFileState=enabled\nActiveState=active", "Id=x.service\nUnitFileState=static"]
+    off = "Id=off.service\nUnitFileState=enabled\nActiveState=inactive"
+    assert auto_started("manager systemd\nstate running\n" + "\n\n".join([*blocks, off]) + "\n") == ("nginx.service",)
+    assert auto_started("") == ()

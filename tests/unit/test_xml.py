@@ -215,3 +215,9 @@ def test_the_gateway_is_no_guests_address():
     root = etree.fromstring(network_xml(wish()))
     assert root.find("ip").get("address") == "198.18.0.1"
     assert root.find("ip/dhcp/range").get("start") == "198.18.0.2"
+
+
+def test_an_isolated_network_leads_nowhere():
+    root = etree.fromstring(network_xml(replace(wish(), forward="")))
+    assert root.find("forward") is None
+    assert root.find("ip/dhcp") is not None

@@ -1,0 +1,1 @@
+"""Taking disk files in and giving them out: opening, unpacking, converting, hashing."""

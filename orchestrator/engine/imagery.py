@@ -1,0 +1,101 @@
+"""Who needs which image, and which images may go. Pure: made from the store's intent and what hosts have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.model.image import is_dated
+from orchestrator.model.names import machine_of_volume
+from orchestrator.model.record import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from orchestrator.model.image import Image
+    from orchestrator.model.names import InstanceId
+    from orchestrator.model.record import InstanceRecord, Intent
+    from orchestrator.model.world import HostSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Somebody needs the image ``digest``: ``who`` in words. ``digest`` "": it may be any image."""
+
+    digest: str
+    who: str
+
+
+def stored_uses(intent: Intent) -> tuple[Use, ...]:
+    """What the store needs: current and next machines, overlays kept for a way back, roles that may grow."""
+    roles = [
+        Use(digest, f"{record.id.service} (role {role})")
+        for record in intent.deployments
+        if record.wanted in {Wanted.UP, Wanted.STOPPED}
+        for role, digest in sorted(record.digests.items())
+    ]
+    return (*(use for record in intent.instances for use in _instance_uses(record)), *roles)
+
+
+def _instance_uses(record: InstanceRecord) -> Iterator[Use]:
+    who = said(record.id)
+    yield Use(record.machine.digest, who)
+    if record.next is not None:
+        yield Use(record.next.machine.digest, f"{who} (its next machine)")
+    if record.kept is not None:
+        yield Use(record.kept.machine.digest, f"{who} (its overlay from before, kept for undo-reimage)")
+
+
+def said(key: InstanceId) -> str:
+    """An instance as people say it: ``hello/web-0``."""
+    return f"{key.deployment.service}/{key.name}"
+
+
+def overlays(host: HostSeen) -> tuple[str, ...]:
+    """The overlays in a host's pool, whoever made them."""
+    found = ((file, machine_of_volume(file)) for file in sorted(host.volumes))
+    return tuple(file for file, machine in found if machine is not None and machine.overlay == file)
+
+
+def host_uses(hosts: Iterable[HostSeen], bases: Mapping[tuple[str, str], str]) -> tuple[Use, ...]:
+    """What hosts need. ``bases``: host and overlay → digest of the image below it, "" where that cannot be told.
+
+    A host that could not be asked may need any image.
+    """
+    return tuple(use for host in hosts for use in _host_uses(host, bases))
+
+
+def _host_uses(host: HostSeen, bases: Mapping[tuple[str, str], str]) -> Iterator[Use]:
+    if host.problem:
+        yield Use("", f"host {host.name} cannot be asked: {host.problem}")
+        return
+    for file in overlays(host):
+        machine, digest = machine_of_volume(file), bases.get((host.name, file), "")
+        who = said(machine.instance) if machine is not None else file
+        yield Use(digest, f"{who} on host {host.name}" + ("" if digest else ", and its base cannot be told"))
+
+
+def users(digest: str, uses: Iterable[Use]) -> tuple[str, ...]:
+    """Who needs an image, or may need it; each said once."""
+    return tuple(dict.fromkeys(use.who for use in uses if use.digest in {"", digest}))
+
+
+def blockers(image: Image, images: Iterable[Image], uses: Iterable[Use]) -> tuple[str, ...]:
+    """What keeps an image's entry from going: its users, unless another entry keeps the same content."""
+    others = [each for each in images if each.digest == image.digest and each.reference != image.reference]
+    return () if others else users(image.digest, uses)
+
+
+def removable(images: Iterable[Image], uses: Iterable[Use]) -> tuple[Image, ...]:
+    """What `prune` removes of what nobody needs: images that are leaving, or older than the newest of their name.
+
+    A version that somebody named stays: it was meant to be found again.
+    """
+    known, needs = tuple(images), tuple(uses)
+    newest = {image.name: image.reference for image in sorted(known, key=lambda i: i.added) if not image.leaving}
+    free = [image for image in known if not users(image.digest, needs)]
+    return tuple(
+        image
+        for image in free
+        if image.leaving or (is_dated(image.version) and newest.get(image.name) != image.reference)
+    )
