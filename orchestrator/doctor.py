@@ -28,6 +28,9 @@ PROGRAMS = {
     "ip": "iproute2",
     "ss": "iproute2",
     "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "prlimit": "util-linux",
+    "zstd": "zstd",
 }
 KVM = Path("/dev/kvm")
 

@@ -106,7 +106,6 @@ def export(context: Context, reference: str, file: Path, kind: str, compress: bo
 @contextlib.contextmanager
 def _asked(context: Context) -> Iterator[tuple[Wiring, tuple[Use, ...]]]:
     """Who needs images, by the store and by every host; while it lasts no loop of this home makes anything anew."""
-    from orchestrator.engine.imagery import host_uses, stored_uses
     from orchestrator.wiring import wired
 
     with (
@@ -115,9 +114,24 @@ def _asked(context: Context) -> Iterator[tuple[Wiring, tuple[Use, ...]]]:
     ):
         if not is_ours:
             raise Busy(f"{wiring.lease.holder()} runs the loop of this home", "run the same command again")
-        hosts = wiring.loop.see().hosts
-        bases = _bases(wiring, {name: host.volumes for name, host in hosts.items() if not host.problem})
-        yield wiring, (*stored_uses(wiring.store.intent()), *host_uses(hosts.values(), bases))
+        yield wiring, _uses(wiring)
+
+
+def _uses(wiring: Wiring) -> tuple[Use, ...]:
+    from orchestrator.engine.imagery import host_uses, stored_uses
+
+    hosts = wiring.loop.see().hosts
+    bases = _bases(wiring, {name: host.volumes for name, host in hosts.items() if not host.problem})
+    return (*stored_uses(wiring.store.intent()), *host_uses(hosts.values(), bases))
+
+
+def sweep_leaving(wiring: Wiring) -> None:
+    """Remove images that were to go as soon as nobody needs them, if that is so now."""
+    if not any(image.leaving for image in wiring.images.images()):
+        return
+    with wiring.lease.try_hold() as is_ours:
+        if is_ours:
+            _sweep(wiring, _uses(wiring), set())
 
 
 def _bases(wiring: Wiring, volumes: dict[str, frozenset[str]]) -> dict[tuple[str, str], str]:
@@ -141,7 +155,7 @@ def rm(context: Context, reference: str, when_unused: bool) -> None:
     """Remove an image, unless anything stands on it: a running or stopped instance, a kept overlay, a role.
 
     A host that cannot be asked counts as in use. With --when-unused the image is no longer what its bare name means,
-    and the first `rm` or `prune` that finds it free removes it.
+    and the first `down`, `rm` or `prune` that finds it free removes it.
 
     \b
     Example:

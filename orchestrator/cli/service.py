@@ -333,6 +333,7 @@ def down(context: Context, service: str, volumes: bool, yes: bool, timeout: floa
     Example:
       vmrole down hello --yes
     """
+    from orchestrator.cli.image_care import sweep_leaving
     from orchestrator.cli.progress import display
     from orchestrator.control.settle import End
     from orchestrator.engine.deploy import withdrawn
@@ -351,6 +352,8 @@ def down(context: Context, service: str, volumes: bool, yes: bool, timeout: floa
             wiring.store.save_deployment(gone, event)
         with display() as shown:
             rest = settle(wiring, record.id, shown, timeout)
+        if rest.end is End.GONE:
+            sweep_leaving(wiring)
     if rest.end is not End.GONE:
         said = [s.reason for s in rest.plan.instances if s.record.id.deployment == record.id]
         said += [found.reason for found in rest.plan.deployments if found.id == record.id]

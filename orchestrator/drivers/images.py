@@ -140,8 +140,8 @@ class Repository:
     def admit(self, file: Path, image: Image) -> Image:
         """Give a whole file of our layout its place and its entry; sizes, time and a version that is "" are filled in.
 
-        Content that is there already is not stored again, unless what is there is damaged. Raises UserError when the
-        version is taken.
+        Content that is there already is not stored again, unless what is there is damaged, and its trial counts for
+        the new entry too. Raises UserError when the version is taken.
         """
         self.check_free(image.name, image.version)
         synced(file)
@@ -155,8 +155,10 @@ class Repository:
                 file.replace(blob)
                 sync_folder(blob.parent)
             now, stored, seen = self._clock.now(), blob.stat().st_size, disk_size(blob)
-            whole = replace(image, version=version, added=now, size_bytes=stored, virtual_bytes=seen)
-            self._write([*self.images(), whole])
+            known = self.images()
+            tried = next((each.admission for each in known if each.digest == image.digest), image.admission)
+            whole = replace(image, version=version, added=now, size_bytes=stored, virtual_bytes=seen, admission=tried)
+            self._write([*known, whole])
         return whole
 
     def damage(self, image: Image, on_progress: Callable[[int], None] = lambda _done: None) -> str:

@@ -7,6 +7,7 @@ import gzip
 import lzma
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import uuid
@@ -85,10 +86,22 @@ def good_files(folder):
         "vmdk-sparse": made("sparse.vmdk", "vmdk", "-o", "subformat=monolithicSparse"),
         "vmdk-stream": made("stream.vmdk", "vmdk", "-o", "subformat=streamOptimized"),
     }
+    paths["vmdk-footer"] = footed_vmdk(paths["vmdk-stream"], folder / "footer.vmdk")
     found = {name: Good(path, name.partition("-")[0]) for name, path in paths.items()}
     for suffix in ("gz", "xz", "zst"):
         found[f"raw.{suffix}"] = Good(folder / f"disk.raw.{suffix}", suffix, 0)
     return {**found, "vhd.gz": Good(folder / "fixed.vhd.gz", "gz", 0)}
+
+
+def footed_vmdk(stream, to):
+    """A streamOptimized VMDK as VMware streams it: where the grain directory is stands in a footer, at the end."""
+    data = stream.read_bytes()
+    header = list(VMDK_HEADER.unpack_from(data))
+    footer = VMDK_HEADER.pack(*header).ljust(512, b"\0")
+    header[9] = 2**64 - 1
+    marker = struct.pack("<QII", 1, 0, 3).ljust(512, b"\0")
+    to.write_bytes(VMDK_HEADER.pack(*header).ljust(512, b"\0") + data[512:] + marker + footer + bytes(512))
+    return to
 
 
 def patched(source, to, *changes):
@@ -273,7 +286,7 @@ def _vhdx_files(to, good, secret):
 
 
 def _vmdk_files(to, good, secret):
-    sparse, stream = good["vmdk-sparse"].path, good["vmdk-stream"].path
+    sparse, stream, footed = (good[f"vmdk-{name}"].path for name in ("sparse", "stream", "footer"))
     data = sparse.read_bytes()
     header = list(VMDK_HEADER.unpack_from(data))
     at, length = header[5] * 512, header[6] * 512
@@ -305,6 +318,8 @@ def _vmdk_files(to, good, secret):
         "vmdk-grain": Bad(headed("grain", 4, 3), "grains"),
         "vmdk-cut": Bad(cut(sparse, to / "cut.vmdk", len(data) // 2), "truncated"),
         "vmdk-stream-cut": Bad(cut(stream, to / "cut2.vmdk", stream.stat().st_size // 2), "truncated"),
+        "vmdk-footer-cut": Bad(cut(footed, to / "cut3.vmdk", footed.stat().st_size - 512), "footer"),
+        "vmdk-footer-other": Bad(patched(footed, to / "other.vmdk", (-1012, b"\x01")), "differ"),
         "vmdk-line-ends": Bad(patched(sparse, to / "ends.vmdk", (73, b"\n\n\r\n")), "line ends"),
     }  # fmt: skip
 
@@ -323,6 +338,7 @@ def _strange_files(to, good, secret):
     nested.write_bytes(gzip.compress(gzip.compress(raw.read_bytes())))
     broken = cut(good["raw.xz"].path, to / "broken.xz", good["raw.xz"].path.stat().st_size // 2)
     os.mkfifo(to / "fifo")
+    os.mknod(to / "socket", stat.S_IFSOCK | 0o600)
     (to / "folder").mkdir()
     (to / "link-out").symlink_to(raw)
     shutil.copyfile(raw, Path(secret))
@@ -341,6 +357,7 @@ def _strange_files(to, good, secret):
         "empty": Bad(made("empty", b"", 0), "empty"),
         "short": Bad(made("short", b"hello", 5), "too short"),
         "fifo": Bad(to / "fifo", "a FIFO"),
+        "socket": Bad(to / "socket", "a socket"),
         "folder": Bad(to / "folder", "a folder"),
         "device": Bad(Path("/dev/zero"), "a device"),
         "link": Bad(to / "link-out", "link"),

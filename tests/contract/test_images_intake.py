@@ -16,7 +16,8 @@ from orchestrator.drivers.imaging.differencing import runs
 from orchestrator.drivers.imaging.digest import CHUNK, DOMAIN
 from orchestrator.drivers.imaging.giving import give_out
 from orchestrator.drivers.imaging.intake import Intake, Offer
-from orchestrator.drivers.imaging.meter import progress_text
+from orchestrator.drivers.imaging.meter import Meter, progress_text
+from orchestrator.drivers.imaging.qemu_img import caged
 from orchestrator.errors import Refused, UserError, VmroleError
 from tests.contract.corpus import convert, differencing_vhd, disk_bytes, good_files, hostile_files
 from tests.fakes.clock import FakeClock
@@ -206,13 +207,31 @@ def test_random_data_on_many_clusters_hashes_as_defined(intake, tmp_path):
     assert intake.take(offer("disk", compressed), HERE).digest == digest_of(bytes(raw))
 
 
-def test_a_bomb_of_zeros_is_stopped_at_the_limit(intake, tmp_path):
-    bomb = tmp_path / "bomb.gz"
+@pytest.mark.parametrize("packer", ["gzip -1", "xz -0", "zstd -1"])
+def test_a_bomb_of_zeros_is_stopped_at_the_limit(packer, intake, tmp_path):
+    bomb = tmp_path / "bomb"
     with bomb.open("wb") as out:
-        subprocess.run("head -c 300M /dev/zero | gzip -1", shell=True, stdout=out, check=True)
+        subprocess.run(f"head -c 300M /dev/zero | {packer}", shell=True, stdout=out, check=True)
     small = Offer("bomb", "", str(bomb), "", "", "", {}, 64 * CHUNK)
-    with pytest.raises(UserError, match="the limit"):
+    with pytest.raises(UserError, match=r"the limit|more than"):
         intake.take(small, HERE)
+
+
+def test_a_program_that_wants_too_much_memory_is_stopped():
+    with pytest.raises(Refused, match="failed"):
+        caged([sys.executable, "-c", "bytearray(8 << 30)"], 1, silent)
+
+
+def test_progress_is_told_now_and_then():
+    told, clock = [], FakeClock()
+    meter = Meter("converting", 100 * CHUNK, clock, told.append)
+    for done in range(10):
+        clock.wait(0.5)
+        meter.at(done * 10 * CHUNK)
+    assert told == [
+        "converting: [######..............] 30% of 100 MiB, 15 MiB/s, 5 s left",
+        "converting: [##############......] 70% of 100 MiB, 18 MiB/s, 2 s left",
+    ]
 
 
 def test_progress_says_rate_and_time_left():
@@ -222,20 +241,35 @@ def test_progress_says_rate_and_time_left():
     assert progress_text(512 * CHUNK, 0, 2.0) == "512 MiB, 256 MiB/s"
 
 
-def test_qemu_img_has_limits_and_no_network(good, intake, tmp_path):
+@pytest.fixture
+def own_qemu_img(tmp_path, monkeypatch):
+    """Put a script of ours in qemu-img's place."""
+
+    def put(script):
+        path = tmp_path / "bin" / "qemu-img"
+        path.parent.mkdir()
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+
+    return put
+
+
+def test_qemu_img_has_limits_and_no_network(good, intake, tmp_path, own_qemu_img):
     seen = tmp_path / "seen"
-    fake = tmp_path / "bin" / "qemu-img"
-    fake.parent.mkdir()
-    fake.write_text(f"#!/bin/sh\nulimit -v > {seen}; ulimit -t >> {seen}; cat /proc/net/dev >> {seen}; exit 1\n")
-    fake.chmod(0o755)
-    path = os.environ["PATH"]
-    os.environ["PATH"] = f"{fake.parent}:{path}"
-    try:
-        with pytest.raises(Refused):
-            intake.take(offer("disk", good["raw"].path), HERE)
-    finally:
-        os.environ["PATH"] = path
+    own_qemu_img(f"ulimit -v > {seen}; ulimit -t >> {seen}; cat /proc/net/dev >> {seen}; exit 1")
+    with pytest.raises(Refused):
+        intake.take(offer("disk", good["raw"].path), HERE)
     memory, cpu, *devices = seen.read_text().splitlines()
     assert int(memory) == 4 * 1024**2
     assert int(cpu) < 200
     assert os.geteuid() != 0 or [row.split(":")[0].strip() for row in devices[2:]] == ["lo"]
+
+
+def test_a_file_that_is_changed_meanwhile_is_not_taken(intake, repository, tmp_path, own_qemu_img):
+    raw = tmp_path / "disk.raw"
+    raw.write_bytes(disk_bytes())
+    own_qemu_img(f'echo x >> {raw}; touch -d @1 {raw}; exec {shutil.which("qemu-img")} "$@"')
+    with pytest.raises(Refused, match="was changed"):
+        intake.take(offer("disk", raw), HERE)
+    assert repository.images() == ()

@@ -18,6 +18,7 @@ from orchestrator.drivers.images import Repository, file_digest
 from orchestrator.drivers.imaging.digest import content_digest
 from orchestrator.drivers.imaging.intake import Intake, Offer
 from orchestrator.errors import NotFound, Refused, UserError
+from orchestrator.model.image import Admission
 from tests.contract.corpus import convert, disk_bytes
 from tests.fakes.clock import FakeClock
 
@@ -141,6 +142,13 @@ def test_damage_is_found_and_adding_it_again_puts_it_right(repository, disks):
     assert repository.damage(kept) == "its file is gone"
     again = take(repository, "web", disks[0])
     assert (again.digest, repository.damage(kept)) == (kept.digest, "")
+
+
+def test_the_trial_of_a_content_counts_for_all_its_names(repository, disks):
+    kept = take(repository, "web", disks[0])
+    repository.judge(kept.digest, Admission(True, 5.0))
+    assert take(repository, "again", disks[0]).admission == Admission(True, 5.0)
+    assert take(repository, "other", disks[1]).admission is None
 
 
 def test_what_is_said_of_an_image_can_be_changed(repository, disks):

@@ -66,15 +66,21 @@ class Intake:
             self._judged(source, offer)
         with self.repository.incoming() as folder:
             given = source or self._from_standard_input(folder, offer)
+            before = _identity(given)
             plain, verdict = self._plain(given, folder, offer)
             disk = folder / "disk.qcow2"
             if verdict.parent or parent is not None:
                 plain, verdict = self._joined(plain, verdict, parent, folder)
             self._convert(plain, disk, LAYOUT, verdict)
-            digest = self._hashed(disk, verdict.virtual_bytes)
-            traits = replace(guess_traits(first_bytes(disk, BYTES_LOOKED_AT)), **offer.traits)  # type: ignore[arg-type]
-            image = Image(offer.name, offer.version, digest, 0, 0, 0.0, hashed="content", traits=traits)
-            return self.repository.admit(disk, replace(image, identity=verdict.identity))
+            if _identity(given) != before:
+                raise Refused(f"{offer.file} was changed while it was read", "run it again when nobody writes to it")
+            return self._admitted(disk, offer, verdict)
+
+    def _admitted(self, disk: Path, offer: Offer, verdict: Verdict) -> Image:
+        digest = self._hashed(disk, verdict.virtual_bytes)
+        traits = replace(guess_traits(first_bytes(disk, BYTES_LOOKED_AT)), **offer.traits)  # type: ignore[arg-type]
+        image = Image(offer.name, offer.version, digest, 0, 0, 0.0, hashed="content", traits=traits)
+        return self.repository.admit(disk, replace(image, identity=verdict.identity))
 
     def _from_standard_input(self, folder: Path, offer: Offer) -> Path:
         if sys.stdin.isatty():
@@ -128,7 +134,7 @@ class Intake:
         return whole, replace(verdict, format="raw")
 
     def _convert(self, source: Path, target: Path, options: tuple[str, ...], verdict: Verdict) -> None:
-        size, before = verdict.virtual_bytes, source.stat()
+        size = verdict.virtual_bytes
         meter = self._meter("converting", size)
         self.report("converting")
         convert(
@@ -139,9 +145,6 @@ class Intake:
             size=size,
             on_done=lambda share: meter(int(share * size)),
         )
-        after = source.stat()
-        if any(getattr(before, part) != getattr(after, part) for part in ("st_ino", "st_size", "st_mtime_ns")):
-            raise Refused(f"{source} was changed while it was read", "run the same command when nobody writes to it")
 
     def _hashed(self, disk: Path, size: int) -> str:
         """The digest of what is stored; meanwhile it is brought to the disk, which waits for other things."""
@@ -154,3 +157,9 @@ class Intake:
 
     def _meter(self, what: str, total: int) -> Callable[[int], None]:
         return Meter(what, total, self.clock, self.report).at
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Which file it is, and when it was changed last: the kernel's own time (ctime), which no writer can set back."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
