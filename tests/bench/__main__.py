@@ -31,7 +31,14 @@ def main():
     try:
         lab.ok("lab", "up")
         lab.ok("image", "build", "tiny", timeout=600)
-        rows = [*one_by_one(lab, home), *two_at_once(lab, home), *no_op(lab, home), help_time(), *acts(lab, home)]
+        rows = [
+            *one_by_one(lab, home),
+            *two_at_once(lab, home),
+            *no_op(lab, home),
+            help_time(),
+            *overlays(lab, home),
+            *acts(lab, home),
+        ]
         print_table(lab, rows)
     finally:
         lab.ok("lab", "down")
@@ -84,6 +91,31 @@ def two_at_once(lab, home):
         taken += [i["timeline"] for i in lab.status(f"two{number}")["instances"]]
         lab.ok("down", f"two{number}", "--yes")
     return [("controller, two at once", [line["started"] - line["requested"] for line in taken], "0.8")]
+
+
+CREATE = """
+import subprocess, sys, time
+base, new, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+for _ in range(rounds):
+    begun = time.perf_counter()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", new], check=True)
+    print(time.perf_counter() - begun)
+"""
+
+
+def overlays(lab, home):
+    """An overlay made through libvirt, by our loop, against qemu-img on the same base and file system."""
+    ours = []
+    lab.ok("up", write(home / "keep.yaml", service("keep")))
+    for number in range(ACTS):
+        log = lab.ok("-v", "up", write(home / "over.yaml", service(f"over{number}")), "--no-wait").err
+        ours.append(int(re.search(r"CreateOverlay, (\d+) ms", log).group(1)) / 1000)
+        lab.ok("down", f"over{number}", "--yes")
+    (base,) = (v for v in lab.volumes() if v.startswith("base.") and v.endswith(".qcow2"))
+    folder = f"/var/lib/libvirt/images/{lab.virsh('pool-list', '--name').strip()}"
+    argv = ["python3", "-c", CREATE, f"{folder}/{base}", "/run/overlay.qcow2", str(ACTS)]
+    plain = [float(row) for row in lab.inside(*argv).out.split()]
+    return [("overlay, by the loop through libvirt", ours, ""), ("overlay, `qemu-img create`", plain, "")]
 
 
 def acts(lab, home):
