@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.engine.plan import Plan, Step
+    from orchestrator.model.names import InstanceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,23 @@ def _forecast(
 ) -> Forecast:
     name, role = new.id.name, record.service.role(new.id.role)
     if old is None:
-        found = frozenset(d.name for d in new.machine.disks if VolumeId(new.id, d.name).file in volumes)
+        found = names_there(new.machine, new.id, volumes)
         return Forecast(name, "create", created(new.machine, found=found), f"on host {new.host}, {new.dip}")
     if new.wanted is Wanted.GONE or role is None:
         return Forecast(name, "delete", fates(Act.DELETE, old, old.machine, role), "the file asks for fewer")
     desired = machine_spec(role, record.digests[role.name])
+    found = names_there(desired, new.id, volumes)
     if new.next is not None:
         why = f"generation {new.next.generation}, when its turn comes (max_unavailable {role.max_unavailable})"
-        return Forecast(name, new.next.act.value, fates(new.next.act, old, desired, role), why)
+        return Forecast(name, new.next.act.value, fates(new.next.act, old, desired, role, found=found), why)
     act = Act.REBOOT if new.reboot is not None else None
     does = act.value if act is not None else "grow" if is_larger(old.machine, desired) else "keep"
-    return Forecast(name, does, fates(act, old, desired, role))
+    return Forecast(name, does, fates(act, old, desired, role, found=found))
+
+
+def names_there(machine: MachineSpec, key: InstanceId, volumes: frozenset[str]) -> frozenset[str]:
+    """Names of a machine's volumes whose files are in a pool already."""
+    return frozenset(disk.name for disk in machine.disks if VolumeId(key, disk.name).file in volumes)
 
 
 def is_larger(now: MachineSpec, wanted: MachineSpec) -> bool:

@@ -272,7 +272,9 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
     bad = [s for s in statuses if s.reason]
     lines = [f"{name} {why}", *(f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in bad)]
     lines += [consoles(statuses)] if consoles(statuses) else []
-    hint = f"mend the cause and run `vmrole up` again; `vmrole events {name}` has the story"
+    is_final = any(s.record.failure is not None and s.record.failure.is_final for s in bad)
+    again = "run `vmrole reimage`: setup runs once a machine" if is_final else "run `vmrole up` again"
+    hint = f"mend the cause and {again}; `vmrole events {name}` has the story"
     raise VmroleError("\n".join(lines), f"{hint}, `vmrole down {name}` removes it")
 
 

@@ -152,7 +152,7 @@ def _perform(context: Context, ask: Ask) -> None:
         wait_s = ask.timeout if ask.timeout is not None else _patience(intent, keys)
         with display() as shown:
             ended = _wait(wiring, keys, ask.act, shown, wait_s)
-    _report(ask.act, ended, {old.id: new.next.generation for old, new in asked if new.next is not None})
+    _report(ask.act, keys, ended, {old.id: new.next.generation for old, new in asked if new.next is not None})
 
 
 def _asked(wiring: Wiring, intent: Intent, ask: Ask) -> list[tuple[InstanceRecord, InstanceRecord]]:
@@ -164,7 +164,24 @@ def _asked(wiring: Wiring, intent: Intent, ask: Ask) -> list[tuple[InstanceRecor
         for host in wiring.loop.see().hosts.values():
             if host.problem:
                 raise HostAway(host.problem, "a relocation needs every host to answer")
-    return [(record, _wish(wiring, intent, ask, record)) for record in found]
+    asked, refused = [], []
+    for record in found:
+        try:
+            asked.append((record, _wish(wiring, intent, ask, record)))
+        except UserError as error:
+            refused.append((record, error))
+    named = [told for record, told in refused if _is_named(record, ask)]
+    if named or not asked:
+        every = named or [told for _record, told in refused]
+        raise UserError("; ".join(told.message for told in every), every[0].hint)
+    for _record, told in refused:
+        click.echo(f"left out: {told.message}", err=True)
+    return asked
+
+
+def _is_named(record: InstanceRecord, ask: Ask) -> bool:
+    """Whether the user said this very instance, and not a role or all of them."""
+    return f"{record.id.deployment.service}/{record.id.name}" in ask.instances
 
 
 def _wish(wiring: Wiring, intent: Intent, ask: Ask, record: InstanceRecord) -> InstanceRecord:
@@ -264,11 +281,16 @@ def _is_over(status: InstanceStatus, act: Act) -> bool:
     )
 
 
-def _report(act: Act, ended: Sequence[InstanceStatus], wanted: Mapping[InstanceId, int]) -> None:
+def _report(
+    act: Act, keys: Sequence[InstanceId], ended: Sequence[InstanceStatus], wanted: Mapping[InstanceId, int]
+) -> None:
     """Say how each instance is now. ``wanted``: the generation that it was to get. Raises VmroleError."""
     from orchestrator.cli.view import consoles
     from orchestrator.engine.status import State
 
+    gone = sorted(key.name for key in keys if key not in {status.record.id for status in ended})
+    if gone:
+        raise VmroleError(f"{', '.join(gone)} has been deleted meanwhile", "nothing is left of it to be done to")
     good = {State.STOPPED} if act is Act.STOP else {State.READY, State.STOPPED}
     bad = [status for status in ended if status.state not in good or not _is_over(status, act)]
     if act is Act.UNDO:

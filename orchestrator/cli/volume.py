@@ -10,10 +10,11 @@ import click
 from orchestrator.errors import Busy, HostAway, NotFound, Refused, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from orchestrator.cli.context import Context
     from orchestrator.engine.volumes import VolumeSeen
+    from orchestrator.ports import Progress
     from orchestrator.wiring import Wiring
 
 MIB = 1024**2
@@ -54,7 +55,7 @@ def ls(context: Context, service: str | None, as_json: bool) -> None:
         click.echo("no volumes")
         return
     rows = [
-        (str(v.id), _mib(v.size_bytes), _mib(v.used_bytes), v.host, _state(v), ", ".join(v.snapshots) or "-")
+        (str(v.id), _mib(v.size_bytes), _mib(v.used_bytes), v.host or "-", _state(v), ", ".join(v.names) or "-")
         for v in found
     ]
     click.echo(table(("VOLUME", "SIZE", "USED", "HOST", "STATE", "SNAPSHOTS"), rows))
@@ -106,7 +107,11 @@ def snapshot(context: Context, volume: str, name: str) -> None:
         raise UserError(f"{name!r} cannot name a snapshot", NAME_RULE)
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, _alone(wiring):
         found = _find(wiring, volume)
-        if name in found.snapshots:
+        if not found.host:
+            raise Refused(
+                f"{volume} is on no host: only snapshots of it are left", "`vmrole volume restore` brings it back"
+            )
+        if name in found.names:
             raise Refused(f"{volume} has a snapshot {name} already", f"`vmrole volume rm {volume} --snapshot {name}`")
         user = found.user.name if found.user is not None and found.is_in_use else ""
         with display() as shown, never_silent(shown.say) as report:
@@ -135,14 +140,14 @@ def restore(context: Context, volume: str, name: str, yes: bool) -> None:
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, _alone(wiring):
         found = _find(wiring, volume)
-        if name not in found.snapshots:
-            known = ", ".join(found.snapshots) or "none"
+        if name not in found.names:
+            known = ", ".join(found.names) or "none"
             raise NotFound(f"{volume} has no snapshot {name}; known: {known}", "`vmrole volume ls` lists them")
         _refuse_if_in_use(found)
         confirm(f"Put {volume} back to {name}? What was written since is lost.", yes=yes)
         with display() as shown, never_silent(shown.say) as report:
             report(f"restoring {volume}")
-            wiring.hosts[found.host].restore_volume(found.id, name)
+            _restore(wiring, found, name, report)
     click.echo(f"{volume} is back at {name}")
 
 
@@ -159,25 +164,38 @@ def rm(context: Context, volume: str, snapshot: str | None, yes: bool) -> None:
       vmrole volume rm hello/web-0/data --yes
     """
     from orchestrator.cli.service import confirm
-    from orchestrator.engine.volumes import files
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, _alone(wiring):
         found = _find(wiring, volume, missing_ok=snapshot is None)
         if snapshot is not None:
-            if snapshot not in found.snapshots:
+            if snapshot not in found.names:
                 raise NotFound(f"{volume} has no snapshot {snapshot}", "`vmrole volume ls` lists them")
             confirm(f"Delete the snapshot {snapshot} of {volume}?", yes=yes)
-            doomed: Sequence[str] = (found.id.snapshot_marker(snapshot), found.id.snapshot(snapshot))
+            mine = {found.id.snapshot_marker(snapshot), found.id.snapshot(snapshot)}
+            doomed = tuple((host, file) for host, file in found.files if file in mine)
         else:
             _refuse_if_in_use(found)
             count = f" and its {len(found.snapshots)} snapshots" if found.snapshots else ""
             confirm(f"Delete {volume}{count}, with all that is on it?", yes=yes)
             _forget(wiring, found)
-            doomed = files(found)
-        for file in doomed if found.host else ():
-            wiring.hosts[found.host].delete_volume(file)
+            doomed = found.files
+        for host, file in doomed:
+            wiring.hosts[host].delete_volume(file)
     click.echo(f"{volume}{f' {snapshot}' if snapshot else ''} is deleted")
+
+
+def _restore(wiring: Wiring, found: VolumeSeen, name: str, report: Progress) -> None:
+    """From a snapshot on its own host by libvirt's copy there, from another host's through here."""
+    source = dict(found.snapshots)[name]
+    target = found.host or source
+    if source == target:
+        wiring.hosts[target].restore_volume(found.id, name)
+        return
+    file = found.id.snapshot(name)
+    size_bytes, _used = wiring.hosts[source].disk_usage()[file]
+    with wiring.hosts[source].export_volume(file) as pieces:
+        wiring.hosts[target].import_volume(found.id, size_bytes, pieces, report)
 
 
 def _forget(wiring: Wiring, found: VolumeSeen) -> None:
@@ -219,14 +237,14 @@ def _find(wiring: Wiring, text: str, *, missing_ok: bool = False) -> VolumeSeen:
     if key is None:
         raise UserError(f"{text!r} does not name a volume", "say SERVICE/INSTANCE/NAME, like hello/web-0/data")
     every = _volumes(wiring)
-    matching = [each for each in every if each.id == key]
-    if not matching:
+    matching = next((each for each in every if each.id == key), None)
+    if matching is None:
         owners = [record for record in wiring.store.intent().instances if record.id == key.instance]
         if missing_ok and any(key.name in record.volumes for record in owners):
             return VolumeSeen(key, "", 0, 0)
         known = ", ".join(str(each.id) for each in every) or "none"
         raise NotFound(f"there is no volume {text}; known: {known}", "`vmrole volume ls` lists them")
-    return next((each for each in matching if each.is_whole), matching[0])
+    return matching
 
 
 def _refuse_if_in_use(found: VolumeSeen) -> None:
@@ -237,6 +255,8 @@ def _refuse_if_in_use(found: VolumeSeen) -> None:
 
 
 def _state(found: VolumeSeen) -> str:
+    if not found.host:
+        return "gone, but for its snapshots"
     if not found.is_whole:
         return "incomplete"
     if found.user is None:
@@ -255,7 +275,7 @@ def _json(found: VolumeSeen) -> dict[str, object]:
         "used_bytes": found.used_bytes,
         "state": _state(found),
         "attached_to": found.id.instance.name if found.user is not None else None,
-        "snapshots": list(found.snapshots),
+        "snapshots": list(found.names),
     }
 
 

@@ -40,7 +40,8 @@ MAX_MOUNT = 100  # systemd names a unit after it, with up to four letters for on
 MAX_DISKS = 20  # each is a device on the guest's PCI bus
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _MODE = re.compile(r"[0-7]{4}")
-_OWNER = re.compile(r"[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*")
+_USER = r"(?:[a-z_][a-z0-9_-]*|[0-9]{1,10})"
+_OWNER = re.compile(f"{_USER}:{_USER}")
 
 
 def _name(text: str) -> str:

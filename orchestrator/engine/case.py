@@ -91,7 +91,10 @@ class Case:
     def due(self) -> Act | None:
         """What its machine has to come to rest for now; nothing that it could not be started again after."""
         act = self._due
-        return act if self.seen.intruder is None or act in {Act.DELETE, Act.STOP} else None
+        if act in {None, Act.DELETE, Act.STOP}:
+            return act
+        could_start = self.seen.intruder is None and not storage.obstacle(self.record, self.seen)
+        return act if could_start else None
 
     @property
     def _due(self) -> Act | None:
@@ -131,6 +134,8 @@ def trouble(case: Case, world: World) -> str:
     """What stands in the instance's way that no step of ours can mend, or that did not work just now; "" if nothing."""
     if case.seen.here.problem:
         return case.seen.here.problem
+    if case.record.next is not None and case.there.problem:
+        return case.there.problem
     if found := in_the_way(case):
         return found
     if case.servers and (world.balancer.problem or not world.balancer.running):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 KEPT = "kept"
 FROM_IMAGE = "new from the image"
 EMPTY = "new and empty"
+FROM_BEFORE = "kept from before"
 GONE = "gone"
 ANEW = {Act.REIMAGE, Act.UPGRADE, Act.RELOCATE}
 
@@ -28,9 +29,17 @@ class DiskFate:
 
 
 def fates(
-    act: Act | None, record: InstanceRecord, machine: MachineSpec, role: Role | None, *, is_erased: bool = False
+    act: Act | None,
+    record: InstanceRecord,
+    machine: MachineSpec,
+    role: Role | None,
+    *,
+    found: frozenset[str] = frozenset(),
 ) -> tuple[DiskFate, ...]:
-    """The fate of every disk of an instance under ``act`` (None: it just goes on), after which it is ``machine``."""
+    """The fate of every disk of an instance under ``act`` (None: it just goes on), after which it is ``machine``.
+
+    ``found``: names of its volumes that are there, also of those that it does not have now.
+    """
     old = {(disk.kind, disk.name): disk for disk in record.machine.disks}
     new = {(disk.kind, disk.name): disk for disk in machine.disks} if act is not Act.DELETE else {}
     every = {**old, **new}
@@ -38,7 +47,7 @@ def fates(
     return (
         overlay,
         *(
-            DiskFate(_kind(every[key]), every[key].name, _fate(act, old.get(key), new.get(key), is_erased=is_erased))
+            DiskFate(_kind(every[key]), every[key].name, _fate(act, old.get(key), new.get(key), found))
             for key in sorted(every, key=lambda key: (key[0].value, key[1]))
         ),
     )
@@ -49,10 +58,7 @@ def created(machine: MachineSpec, *, found: frozenset[str] = frozenset()) -> tup
     overlay = DiskFate("overlay", "", FROM_IMAGE)
     return (
         overlay,
-        *(
-            DiskFate(_kind(disk), disk.name, "kept from before" if disk.name in found else EMPTY)
-            for disk in machine.disks
-        ),
+        *(DiskFate(_kind(disk), disk.name, _beginning(disk, found)) for disk in machine.disks),
     )
 
 
@@ -62,15 +68,21 @@ def _overlay(act: Act | None, record: InstanceRecord, role: Role | None) -> str:
     if act is Act.UNDO and record.kept is not None:
         return f"the one of generation {record.kept.generation}, as it was left"
     if act in {Act.REIMAGE, Act.UPGRADE} and role is not None and role.stop.keep_s > 0:
-        return f"{FROM_IMAGE}; the old one is kept {role.stop.keep_s / 60:g} min for undo-reimage"
+        keep_s = role.stop.keep_s
+        said = f"{keep_s / 60:g} min" if keep_s >= 60 else f"{keep_s:g} s"
+        return f"{FROM_IMAGE}; the old one is kept {said} for undo-reimage"
     return FROM_IMAGE if act in ANEW else KEPT
 
 
-def _fate(act: Act | None, old: Disk | None, new: Disk | None, *, is_erased: bool) -> str:
+def _beginning(disk: Disk, found: frozenset[str]) -> str:
+    """What a disk is like that its instance has not had until now."""
+    return FROM_BEFORE if disk.kind is DiskKind.VOLUME and disk.name in found else EMPTY
+
+
+def _fate(act: Act | None, old: Disk | None, new: Disk | None, found: frozenset[str]) -> str:
     if old is None or new is None:
-        is_volume = old is not None and old.kind is DiskKind.VOLUME
-        gone = ("deleted" if is_erased else "kept, not attached") if is_volume else GONE
-        return EMPTY if old is None else gone
+        last = "kept, not attached" if old is not None and old.kind is DiskKind.VOLUME else GONE
+        return _beginning(new, found) if new is not None else last
     if new.kind is DiskKind.LOCAL and act is Act.RELOCATE:
         return f"lost: {EMPTY}"
     if new.is_clean and act is Act.UNDO:

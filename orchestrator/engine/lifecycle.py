@@ -107,7 +107,9 @@ def fail(
         reason = f"not ready within {waited:.0f} s: {trouble or 'was waiting for ' + _detail(stage, guest)}"
     if not reason:
         return record
-    return replace(record, failure=Failure(stage, reason, now, tuple(console), bool(guest.setup_errors)))
+    # On a later boot only what is done at every boot can have failed, and the next one does it again.
+    is_final = bool(guest.setup_errors) and record.boot == 1
+    return replace(record, failure=Failure(stage, reason, now, tuple(console), is_final))
 
 
 def _cause(record: InstanceRecord, power: Power | None, guest: GuestSeen) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine import storage
 from orchestrator.engine.lifecycle import MAX_STARTS
+from orchestrator.engine.sight import transient
 from orchestrator.model.action import (
     Action,
     CreateOverlay,
@@ -23,7 +24,7 @@ from orchestrator.model.action import (
     StartDomain,
     UndefineDomain,
 )
-from orchestrator.model.names import MachineId, base_marker, base_volume, machine_of_volume
+from orchestrator.model.names import MachineId, base_marker, base_volume
 from orchestrator.model.record import Act, Event, InstanceRecord, Wanted
 from orchestrator.model.spec import is_of_unknown_make
 from orchestrator.model.world import DomainSeen, HostSeen, Power
@@ -171,15 +172,11 @@ def take_away(record: InstanceRecord, seen: Sight, now: float) -> tuple[Action, 
     if seen.away:
         return ()
     own = [] if seen.current is None else _take_down(record.host, seen.current)
-    if seen.intruder is not None:  # a file that somebody has open is not taken away from under them
-        return (*own, *_clear_others(seen))
-    files = sorted(volume for volume in seen.here.volumes if machine_of_volume(volume) == machine_id(record))
-    return (
-        *own,
-        *_clear_others(seen),
-        *(DeleteVolume(record.host, volume) for volume in (*files, *storage.local(record, seen))),
-        ForgetInstance(record.id, Event(now, str(record.id), "deleted")),
-    )
+    others = [action for host, domain in seen.others for action in _take_down(host, domain)]
+    files = [DeleteVolume(host, file) for host, file in transient(record, seen.hosts)]
+    # A file that somebody has open is not taken away from under them; until then the instance is not forgotten.
+    forget = () if seen.intruder is not None else (ForgetInstance(record.id, Event(now, str(record.id), "deleted")),)
+    return (*own, *others, *files, *forget)
 
 
 def machine_id(record: InstanceRecord) -> MachineId:

@@ -73,7 +73,10 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
 
 def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
     """One deployment's instances: who there should be, what each should be, how far it is, what to do next."""
-    cases = [steps.progress(steps.replan(case, now), world, now) for case in _cases(record, intent, world, now)]
+    cases = [
+        steps.progress(steps.replug(steps.replan(case, now), now), world, now)
+        for case in _cases(record, intent, world, now)
+    ]
     chosen = _turns(record, cases, world)
     left = (steps.leave(case, world, may_begin=case.record.id in chosen, now=now) for case in cases)
     return tuple(steps.act(case, world, now) for case in left)

@@ -19,7 +19,7 @@ from orchestrator.model.names import (
     parse_copy,
     parse_disk,
 )
-from orchestrator.model.record import DeploymentRecord, InstanceRecord, Timeline, Wanted
+from orchestrator.model.record import DeploymentRecord, InstanceRecord, Kept, Timeline, Wanted
 from orchestrator.model.spec import MachineSpec, Role, Setup, Size, machine_spec
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 
@@ -115,6 +115,7 @@ def _instance(
         deadline=now + role.ready.timeout_s,
         has_run=True,
         wanted=Wanted.UP,
+        kept=_kept(record, role, found, host, bases, now),
         place=place,
         volumes=_volumes(hosts.values(), key),
     )
@@ -134,6 +135,17 @@ def _as_large(spec: MachineSpec, found: Found, place: int, host: HostSeen) -> Ma
     """The make of a machine with its disks as large as they are, which may be smaller than is asked for now."""
     sizes = {disk: host.sizes.get(file_of(disk, found.machine, place), 0) // MIB for disk in spec.disks}
     return replace(spec, disks=tuple(replace(disk, size_mib=size or disk.size_mib) for disk, size in sizes.items()))
+
+
+def _kept(
+    record: DeploymentRecord, role: Role, found: Found, host: HostSeen, bases: Mapping[str, str], now: float
+) -> Kept | None:
+    """The newest older overlay of the instance, as far as it is known how its machine was made."""
+    wanted, key = machine_spec(role, record.digests[role.name]), found.machine.instance
+    machines = [m for file in host.volumes if (m := machine_of_volume(file)) is not None and m.overlay == file]
+    older = [m for m in machines if m.instance == key and m.generation < found.machine.generation]
+    known = [m.generation for m in older if bases.get(m.overlay) == wanted.digest]
+    return Kept(max(known), wanted, 1, until=now + role.stop.keep_s) if known else None
 
 
 def _place(host: HostSeen, key: InstanceId) -> int:

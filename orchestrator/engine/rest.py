@@ -81,10 +81,12 @@ def arrive(record: InstanceRecord, act: Act, stop: Stop, *, timeout_s: float, ha
         )
     if act is Act.STOP:
         is_news = record.farewell is not None or record.timeline.started is not None
-        after = replace(record, farewell=None, reboot=None, timeline=_off(record.timeline))
+        line = _off(record.timeline, now) if is_news else record.timeline
+        after = replace(record, farewell=None, reboot=None, timeline=line)
         return Leg(after, _event(record, now, "stopped") if is_news else None)
     if act is Act.REBOOT:
-        after = replace(again(record, timeout_s=timeout_s, now=now), farewell=None, reboot=None)
+        line = _off(record.timeline, now)
+        after = replace(again(record, timeout_s=timeout_s, now=now), farewell=None, reboot=None, timeline=line)
         return Leg(after, _event(record, now, "reboot: starts again"))
     return Leg(record)
 
@@ -111,8 +113,9 @@ def is_at_rest(power: Power | None) -> bool:
     return power in {None, Power.OFF}
 
 
-def _off(line: Timeline) -> Timeline:
-    return replace(line, started=None, agent=None, setup=None, services=None, rotation=None)
+def _off(line: Timeline, now: float) -> Timeline:
+    """Back to a machine that is defined and no more; how long it waits is counted from now."""
+    return replace(line, defined=now, started=None, agent=None, setup=None, services=None, rotation=None)
 
 
 def _event(record: InstanceRecord, now: float, what: str, cause: str = "") -> Event:

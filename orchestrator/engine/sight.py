@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from orchestrator.model.disks import files
 from orchestrator.model.names import MachineId, machine_of_volume, parse_disk, parse_machine
+from orchestrator.model.spec import is_of_unknown_make
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 
 if TYPE_CHECKING:
@@ -102,12 +104,12 @@ def leftovers(record: InstanceRecord, hosts: Iterable[HostSeen]) -> tuple[tuple[
         (host.name, file)
         for host in hosts
         for file in sorted(host.volumes)
-        if _is_stale(file, record, host.name) and not is_open(host, file, record.id)
+        if _is_stale(file, record, host.name) and not is_open(host, file)
     )
 
 
-def is_open(host: HostSeen, file: str, but_for: InstanceId) -> bool:
-    """Whether a machine that is on, and none of the instance ``but_for``, has a file open."""
+def is_open(host: HostSeen, file: str, but_for: InstanceId | None = None) -> bool:
+    """Whether a machine that is on has a file open; those of the instance ``but_for`` do not count."""
     users = (domain for domain in host.domains.values() if file in domain.files and domain.power is not Power.OFF)
     known = (domain.machine or parse_machine(domain.name) for domain in users)
     return any(machine is None or machine.instance != but_for for machine in known)
@@ -120,9 +122,39 @@ def _is_stale(file: str, record: InstanceRecord, host: str) -> bool:
     disk = parse_disk(file)
     if disk is None or not disk.place or disk.volume.instance != record.id:
         return False
-    places = [(record.host, record.place)]
-    places += [(record.next.host, record.next.place)] if record.next is not None else []
-    return (host, disk.place) not in places
+    if is_of_unknown_make(record.machine) and (host, disk.place) == (record.host, record.place):
+        return False  # what disks it has is not known
+    return (host, file) not in _local_disks(record)
+
+
+def _local_disks(record: InstanceRecord) -> set[tuple[str, str]]:
+    """(host, file) of the local storage that its machine has, that its next one will have, or its kept one had."""
+    machine = MachineId(record.id, record.generation)
+    needed = [(record.host, file) for _disk, file in files(machine, record.machine, record.place)]
+    if record.next is not None:
+        after = record.next
+        coming = files(MachineId(record.id, after.generation), after.machine, after.place)
+        needed += [(after.host, file) for _disk, file in coming]
+    if record.kept is not None:
+        needed += [(record.host, file) for _disk, file in files(machine, record.kept.machine, record.place)]
+    return set(needed)
+
+
+def transient(record: InstanceRecord, hosts: Iterable[HostSeen]) -> tuple[tuple[str, str], ...]:
+    """(host, file) of all that goes with an instance: every file of every machine of it, and its local storage."""
+    return tuple(
+        (host.name, file)
+        for host in hosts
+        for file in sorted(host.volumes)
+        if _goes_with(file, record.id) and not is_open(host, file, record.id)
+    )
+
+
+def _goes_with(file: str, key: InstanceId) -> bool:
+    machine, disk = machine_of_volume(file), parse_disk(file)
+    if machine is not None:
+        return machine.instance == key
+    return disk is not None and disk.place > 0 and disk.volume.instance == key
 
 
 def _is_needed(machine: MachineId, file: str, record: InstanceRecord, host: str) -> bool:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from orchestrator.engine import machine, members, rest, storage
 from orchestrator.engine.case import Case, guest_of, trouble
 from orchestrator.engine.lifecycle import advance, fail
 from orchestrator.engine.sight import afresh
+from orchestrator.model.action import Action, CreateDisk
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, Event, InstanceRecord, Successor, Wanted
 from orchestrator.model.spec import Stop, is_same_but_larger
 from orchestrator.model.world import HostSeen, Power, World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KEEP_BYTES = 256 * 1024**2  # with less room than this in the pool nothing is kept for a way back
 TOLD = ("started", "agent", "setup", "services", "rotation")
@@ -39,6 +44,18 @@ def replan(case: Case, now: float) -> Case:
     cause = "its overlay is gone" if is_lost else f"revision {case.deployment.revision} asks for another machine"
     act = Act.REIMAGE if is_lost else Act.UPGRADE
     return replace(case, record=members.successor(record, act, case.desired, cause))
+
+
+def replug(case: Case, now: float) -> Case:
+    """The case with a reboot, if its machine's network is gone under it: a new one does not reach a running guest."""
+    record, here = case.record, case.seen.here
+    network = here.networks.get(case.deployment.id.network)
+    is_plugged = bool(here.problem) or (network is not None and (network.active or case.seen.is_foreign_network))
+    is_running = case.power is Power.RUNNING and record.timeline.started is not None
+    if is_plugged or not is_running or not case.is_wanted or record.reboot is not None or record.farewell is not None:
+        return case
+    event = Event(now, str(record.id), "fault: its network was gone; it is made again, and the machine is rebooted")
+    return replace(case, record=replace(record, reboot=now), event=event)
 
 
 def _renewed(case: Case, after: Successor, *, is_needed: bool) -> InstanceRecord:
@@ -134,10 +151,15 @@ def _stepped(case: Case, leg: rest.Leg) -> Case:
     return replace(
         case,
         record=leg.record,
-        event=leg.event or case.event,
+        event=case.event if _is_fault(case.event) else leg.event or case.event,
         before=(*case.before, *leg.before),
         actions=(*case.actions, *leg.actions),
     )
+
+
+def _is_fault(event: Event | None) -> bool:
+    """Whether an event is worth more than that of the step that is taken because of it."""
+    return event is not None and event.what.startswith("fault")
 
 
 def act(case: Case, world: World, now: float) -> Case:
@@ -150,7 +172,7 @@ def act(case: Case, world: World, now: float) -> Case:
     if _awaits_successor(case, world):
         return _prepared(case)
     record, actions = machine.bring_up(case.record, case.seen, now + case.role.ready.timeout_s)
-    event = case.event or _fault(case, record, now)
+    event = case.event or _fault(case, record, actions, now)
     return _grown(_prepared(replace(case, record=record, actions=actions, event=event)))
 
 
@@ -161,14 +183,17 @@ def _awaits_successor(case: Case, world: World) -> bool:
     return machine.is_lost(case.record, case.seen) or str(case.record.id) not in world.trouble
 
 
-def _fault(case: Case, new: InstanceRecord, now: float) -> Event | None:
+def _fault(case: Case, new: InstanceRecord, actions: Sequence[Action], now: float) -> Event | None:
     """The event of a machine that is found other than it was left, and is put right."""
     seen, started = case.seen.current, case.record.timeline.started
     twins = [domain.name for _host, domain in case.seen.others if domain.power is not Power.OFF]
     why = f"libvirt says: {seen.why}" if seen is not None and seen.why else ""
     what = ""
+    emptied = [action.file for action in actions if isinstance(action, CreateDisk)] if new.has_run else []
     if twins:
         what = f"{', '.join(twins)} ran in place of the instance's machine; switched off"
+    elif emptied:
+        what = f"local storage was gone, and is made anew and empty: {', '.join(emptied)}"
     elif started is not None and new.timeline.started is None:
         gone = "the machine went off by itself" if seen is not None else "the machine is gone from its host"
         what = f"{gone}; it is started again"
@@ -191,7 +216,7 @@ def _prepared(case: Case) -> Case:
 def _grown(case: Case) -> Case:
     """The case with more room on its disks, if its role asks for it; the record says so once it is done."""
     wanted = case.desired
-    if case.record.machine == wanted or not is_same_but_larger(case.record.machine, wanted) or case.before:
+    if case.before or not is_same_but_larger(case.record.machine, wanted):
         return case
     is_running, here = case.power is Power.RUNNING, case.seen.here
     if here.problem or not here.has_pool or case.seen.intruder is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.action import Action, CreateDisk, DeleteVolume, GrowDisk, MoveVolume
 from orchestrator.model.disks import MIB, file_of, files, volumes
-from orchestrator.model.names import MachineId, VolumeId, parse_disk
+from orchestrator.model.names import MachineId, VolumeId
 from orchestrator.model.spec import Disk, DiskKind
 
 if TYPE_CHECKING:
@@ -61,21 +61,15 @@ def obstacle(record: InstanceRecord, seen: Sight) -> str:
 
 
 def grow(record: InstanceRecord, wanted: MachineSpec, seen: Sight, *, is_running: bool) -> tuple[Action, ...]:
-    """Enlarge the disks that are to have more room."""
+    """Enlarge the disks that have less room than is wanted: by the record, or by what the host says."""
     machine = MachineId(record.id, record.generation)
+    user = machine if is_running else None
     return tuple(
-        GrowDisk(
-            record.host, file_of(new, machine, record.place), new.size_mib * MIB, machine if is_running else None, new
-        )
+        GrowDisk(record.host, file, new.size_mib * MIB, user, new)
         for old, new in zip(record.machine.disks, wanted.disks, strict=True)
-        if new.size_mib > old.size_mib and file_of(new, machine, record.place) in seen.here.volumes
+        if (file := file_of(new, machine, record.place)) in seen.here.volumes
+        and (new.size_mib > old.size_mib or 0 < seen.here.sizes.get(file, 0) < new.size_mib * MIB)
     )
-
-
-def local(record: InstanceRecord, seen: Sight) -> tuple[str, ...]:
-    """The files of the instance's local storage on its host."""
-    parsed = ((file, parse_disk(file)) for file in sorted(seen.here.volumes))
-    return tuple(file for file, disk in parsed if disk is not None and disk.place and disk.volume.instance == record.id)
 
 
 def _holders(key: VolumeId, seen: Sight) -> list[HostSeen]:

@@ -5,66 +5,89 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.model.names import DeploymentId, InstanceId, VolumeId, is_name, parse_disk, parse_instance_name
+from orchestrator.model.names import (
+    DeploymentId,
+    DiskFile,
+    InstanceId,
+    VolumeId,
+    is_name,
+    parse_disk,
+    parse_instance_name,
+)
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeSeen:
-    """A volume on one host, sizes in bytes.
+    """A volume with its snapshots, which may lie on other hosts, or what is left of it; sizes in bytes.
 
-    ``used_bytes``: what it takes of the pool. ``snapshots``: names, sorted. ``is_whole``: False while it is being
-    moved or restored, or after that was interrupted. ``user``: the domain that has it in its definition.
+    ``host``: where it is, "" if only snapshots are there. ``used_bytes``: what it takes of the pool. ``snapshots``:
+    (name, host), sorted. ``is_whole``: False while it is being moved or restored, after that was interrupted, and if it
+    is nowhere. ``user``: the domain that has it in its definition. ``files``: (host, file) of all of it.
     """
 
     id: VolumeId
     host: str
     size_bytes: int
     used_bytes: int
-    snapshots: tuple[str, ...] = ()
+    snapshots: tuple[tuple[str, str], ...] = ()
     is_whole: bool = True
     user: DomainSeen | None = None
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_in_use(self) -> bool:
         return self.user is not None and self.user.power is not Power.OFF
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its snapshots."""
+        return tuple(name for name, _host in self.snapshots)
+
 
 def found(hosts: Iterable[HostSeen], usage: Mapping[str, Mapping[str, tuple[int, int]]]) -> tuple[VolumeSeen, ...]:
     """Every volume, by name. ``usage``: host → file → (size, room it takes), in bytes."""
-    seen = []
-    for host in hosts:
-        parsed = [disk for file in sorted(host.volumes) if (disk := parse_disk(file)) is not None and not disk.place]
-        ids = {disk.volume for disk in parsed if not disk.snapshot}
-        seen += [_seen(key, host, usage.get(host.name, {})) for key in ids]
-    return tuple(sorted(seen, key=lambda volume: (volume.id, volume.host)))
+    every = tuple(hosts)
+    parts: dict[VolumeId, list[tuple[str, DiskFile, str]]] = {}
+    for host in every:
+        for file in sorted(host.volumes):
+            disk = parse_disk(file)
+            if disk is not None and not disk.place:
+                parts.setdefault(disk.volume, []).append((host.name, disk, file))
+    return tuple(_seen(key, parts[key], every, usage) for key in sorted(parts))
 
 
-def _seen(key: VolumeId, host: HostSeen, usage: Mapping[str, tuple[int, int]]) -> VolumeSeen:
-    size, used = usage.get(key.file, (0, 0))
-    parsed = (parse_disk(file) for file in host.volumes)
-    whole = {disk.snapshot for disk in parsed if disk is not None and disk.volume == key and disk.is_marker}
-    users = sorted((domain for domain in host.domains.values() if key.file in domain.files), key=lambda d: d.name)
+def _seen(
+    key: VolumeId,
+    parts: Sequence[tuple[str, DiskFile, str]],
+    hosts: Sequence[HostSeen],
+    usage: Mapping[str, Mapping[str, tuple[int, int]]],
+) -> VolumeSeen:
+    there = {(host, file) for host, _disk, file in parts}
+    homes = sorted((host for host, file in there if file == key.file), key=lambda host: (host, key.coming) in there)
+    home = homes[0] if homes else ""
+    size, used = usage.get(home, {}).get(key.file, (0, 0))
+    users = [domain for host in hosts for domain in host.domains.values() if key.file in domain.files]
     return VolumeSeen(
         key,
-        host.name,
+        home,
         size,
         used,
-        tuple(sorted(whole - {""})),
-        key.file in host.volumes and key.coming not in host.volumes,
-        users[0] if users else None,
+        tuple(sorted((disk.snapshot, host) for host, disk, _file in parts if disk.snapshot and disk.is_marker)),
+        bool(home) and (home, key.coming) not in there,
+        min(users, key=lambda domain: domain.name) if users else None,
+        tuple((host, file) for host, _disk, file in sorted(parts, key=_deleted_first)),
     )
 
 
-def files(volume: VolumeSeen) -> tuple[str, ...]:
-    """The files to delete with a volume; markers before what they vouch for, and the volume before its ``coming``."""
-    snapshots = [
-        file for name in volume.snapshots for file in (volume.id.snapshot_marker(name), volume.id.snapshot(name))
-    ]
-    return (*snapshots, volume.id.file, volume.id.coming)
+def _deleted_first(part: tuple[str, DiskFile, str]) -> tuple[int, str, str]:
+    """Markers before what they vouch for, and a volume before the marker that says that it is not whole."""
+    host, disk, file = part
+    rank = (0 if disk.is_marker else 1) if disk.snapshot else (3 if disk.is_marker else 2)
+    return rank, host, file
 
 
 def parse(text: str) -> VolumeId | None:

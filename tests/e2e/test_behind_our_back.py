@@ -18,7 +18,10 @@ INTRUDER = """<domain type='qemu'><name>intruder</name><memory unit='MiB'>64</me
 @pytest.fixture(scope="module")
 def back(shared_lab, tmp_path_factory):
     """One service for all of these: each test leaves it ready."""
-    disks = {"volumes": {"data": {"size": "16MiB", "mount": "/srv"}}}
+    disks = {
+        "local_storage": {"cache": {"size": "16MiB", "mount": "/var/cache/app"}},
+        "volumes": {"data": {"size": "16MiB", "mount": "/srv"}},
+    }
     file = write(tmp_path_factory.mktemp("back") / "back.yaml", service("back", **disks))
     shared_lab.ok("up", file)
     shared_lab.ok("exec", "back/web-0", "--", "sh", "-c", "echo mine > /srv/whose; sync")
@@ -172,3 +175,21 @@ def test_the_volume_deleted_is_refused_until_somebody_decides(back):
     assert "vmrole volume rm" in reason
     lab.inside("mv", f"{volume}.elsewhere", volume)
     put_right(back)
+
+
+def test_the_network_deleted_under_a_machine_that_runs(back):
+    lab, _file = back
+    lab.virsh("net-destroy", "back.production")
+    lab.virsh("net-undefine", "back.production")
+    put_right(back)
+    assert "its network was gone" in faults(lab)[-1]
+
+
+def test_local_storage_deleted_is_made_anew_and_told(back):
+    lab, _file = back
+    lab.ok("stop", "back/web-0")
+    (local,) = (v for v in lab.volumes() if v.endswith(".local.raw"))
+    lab.inside("rm", f"{pool_folder(lab)}/{local}")
+    lab.ok("start", "back/web-0")
+    put_right(back)
+    assert "made anew and empty" in faults(lab)[-1]

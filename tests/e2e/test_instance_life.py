@@ -187,24 +187,48 @@ def check_volumes_outlive_the_service(lab, tmp_path):
     assert json.loads(lab.ok("volume", "ls", "--json").out) == []
 
 
-def test_an_instance_that_comes_back_gets_its_own_volume(lab, tmp_path):
-    disks = {"volumes": {"data": {"size": "16MiB", "mount": "/srv"}}}
+def test_an_instance_that_comes_back_gets_its_own_volume_and_nothing_else(lab, tmp_path):
+    disks = {
+        "local_storage": {"temp": {"size": "16MiB", "mount": "/var/temp", "clean_on_reimage": True}},
+        "volumes": {"data": {"size": "16MiB", "mount": "/srv"}},
+    }
     two = write(tmp_path / "two.yaml", service("pair", instances=2, **disks))
     one = write(tmp_path / "one.yaml", service("pair", **disks))
     lab.ok("up", two)
     for name in ("web-0", "web-1"):
         lab.ok("exec", f"pair/{name}", "--", "sh", "-c", f"echo {name} > /srv/whose; sync")
+    lab.ok("exec", "pair/web-1", "--", "sh", "-c", "echo old > /var/temp/life; sync")
+    lab.ok("reimage", "pair/web-1")  # its old overlay, with its clean disk, is kept for a way back
     lab.ok("up", one)
+    left = [v for host in ("h0", "h1") for v in volumes(lab, host) if ".web-1." in v]
+    assert left == ["pair.production.web-1.data.volume.raw"]
     assert [v["volume"] for v in json.loads(lab.ok("volume", "ls", "pair", "--json").out)] == [
         "pair/web-0/data", "pair/web-1/data",
     ]  # fmt: skip
     lab.ok("up", two)
     for name in ("web-0", "web-1"):
         assert lab.ok("exec", f"pair/{name}", "--", "cat", "/srv/whose").out == f"{name}\n"
+    assert lab.run("exec", "pair/web-1", "--", "cat", "/var/temp/life").code != 0
+    check_snapshots_follow_their_volume(lab, "pair/web-1")
     assert lab.run("volume", "rm", "pair/web-1/data", "--yes").code == 1
     lab.ok("up", one)
     lab.ok("volume", "rm", "pair/web-1/data", "--yes")
+    assert not [v for host in ("h0", "h1") for v in volumes(lab, host) if ".web-1." in v]  # its snapshots went with it
     lab.ok("down", "pair", "--volumes", "--yes")
+
+
+def check_snapshots_follow_their_volume(lab, instance):
+    """A snapshot counts wherever it lies: after a move it restores the volume, on another host."""
+    lab.ok("volume", "snapshot", f"{instance}/data", "before")
+    lab.ok("exec", instance, "--", "sh", "-c", "echo changed > /srv/whose; sync")
+    host = lab.instance("pair", "web-1")["host"]
+    lab.ok("relocate", instance, "--yes")
+    assert lab.instance("pair", "web-1")["host"] != host
+    assert lab.ok("exec", instance, "--", "cat", "/srv/whose").out == "changed\n"
+    lab.ok("stop", instance)
+    lab.ok("volume", "restore", f"{instance}/data", "before", "--yes")
+    lab.ok("start", instance)
+    assert lab.ok("exec", instance, "--", "cat", "/srv/whose").out == "web-1\n"
 
 
 def test_traffic_goes_on_and_connections_finish_while_all_are_rebooted_one_by_one(lab, tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.engine import fate
-from orchestrator.engine.fate import EMPTY, FROM_IMAGE, GONE, KEPT, DiskFate, created, fates
+from orchestrator.engine.fate import EMPTY, FROM_BEFORE, FROM_IMAGE, GONE, KEPT, DiskFate, created, fates
 from orchestrator.model.record import Act, Kept
 from orchestrator.model.spec import Disk, DiskKind, Stop
 from tests.fakes.build import record, role
@@ -30,9 +30,9 @@ TABLE = {  # act: overlay, local storage, local storage that is clean in every g
 }
 
 
-def told(act: Act | None, *, known=KNOWN, disks: tuple[Disk, ...] = ALL, what=ROLE, is_erased: bool = False):
+def told(act: Act | None, *, known=KNOWN, disks: tuple[Disk, ...] = ALL, what=ROLE):
     """Disk → its fate; the overlay's name is ""."""
-    found = fates(act, known, replace(known.machine, disks=disks), what, is_erased=is_erased)
+    found = fates(act, known, replace(known.machine, disks=disks), what)
     return {disk.name: disk.fate for disk in found}
 
 
@@ -47,8 +47,7 @@ def test_every_act_has_a_row():
 
 
 def test_a_volume_goes_only_when_it_is_asked_for():
-    assert told(Act.DELETE, is_erased=True)["data"] == "deleted"
-    assert told(Act.UPGRADE, disks=(CACHE,), is_erased=False)["data"] == "kept, not attached"
+    assert told(Act.UPGRADE, disks=(CACHE,))["data"] == "kept, not attached"
 
 
 @pytest.mark.parametrize("act", [Act.REIMAGE, Act.UPGRADE])
@@ -109,3 +108,9 @@ def test_a_new_instance_finds_its_volumes():
 
 def test_a_role_that_is_gone_takes_all_but_volumes_with_it():
     assert set(told(Act.DELETE, what=None).values()) == {fate.GONE, "kept, not attached"}
+
+
+def test_a_volume_that_is_there_already_comes_back_with_what_is_on_it():
+    known = replace(KNOWN, machine=replace(KNOWN.machine, disks=(CACHE,)))
+    found = {f.name: f.fate for f in fates(Act.UPGRADE, known, KNOWN.machine, ROLE, found=frozenset({"data", "temp"}))}
+    assert (found["data"], found["temp"]) == (FROM_BEFORE, EMPTY)

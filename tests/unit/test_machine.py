@@ -15,6 +15,7 @@ from orchestrator.model.action import (
     DestroyDomain,
     ForgetInstance,
     ResumeDomain,
+    SaveInstance,
     StartDomain,
     UndefineDomain,
 )
@@ -154,7 +155,8 @@ def test_no_overlay_is_made_anew_that_may_still_be_there(seen):
 
 
 def test_a_machine_that_runs_on_a_deleted_overlay_is_left_until_the_next_one_can_take_over():
-    found = actions(HAS_RUN, host(domain(), volumes=(web(0).seed,)))
+    net = NetworkSeen(WEB.deployment.network, True, OWNER, None)
+    found = actions(HAS_RUN, host(domain(), volumes=(web(0).seed,), networks={net.name: net}))
     assert [type(action) for action in found] == [CreateOverlay, CreateSeed]
     assert {action.machine for action in found} == {web(0, 2)}
 
@@ -175,3 +177,13 @@ def test_an_instance_is_not_forgotten_while_a_host_cannot_be_asked():
 def test_a_foreign_domain_is_not_taken_away():
     found = actions(record(), host(domain(owner="somebody")), wanted=Wanted.GONE)
     assert [type(a) for a in found] == [ForgetInstance]
+
+
+@pytest.mark.parametrize("networks", [{}, {"hello.production": NetworkSeen("hello.production", False, OWNER, None)}])
+def test_a_machine_whose_network_has_gone_is_rebooted_once_it_is_back(networks):
+    seen = host(domain(), volumes=web(0).volumes, networks=networks)
+    intent = Intent(OWNER, (deployment(),), (HAS_RUN,))
+    made = plan(intent, World({"local": seen}), NOW + 1)
+    (saved,) = (step.action for step in made.first if isinstance(step.action, SaveInstance))
+    assert saved.record.reboot == NOW + 1
+    assert saved.record.farewell is not None

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.engine import verbs
 from orchestrator.engine.status import State
-from orchestrator.engine.volumes import VolumeSeen, files, found, parse
+from orchestrator.engine.volumes import found, parse
 from orchestrator.model.names import VolumeId
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 from tests.fakes.build import HELLO, OWNER, WEB, role, service
@@ -341,7 +341,9 @@ def seen(*names: str, **changes: object) -> HostSeen:
 
 def test_a_volume_is_found_with_its_size_and_its_whole_snapshots():
     host = seen(KEY.file, *SNAPSHOT, KEY.snapshot("half"), "hello.production.web-0.cache.p1.local.raw", "junk.raw")
-    assert found([host], {"local": {KEY.file: (64, 3)}}) == (VolumeSeen(KEY, "local", 64, 3, ("monday",)),)
+    (volume,) = found([host], {"local": {KEY.file: (64, 3)}})
+    assert (volume.id, volume.host, volume.size_bytes, volume.used_bytes) == (KEY, "local", 64, 3)
+    assert (volume.snapshots, volume.names, volume.is_whole) == ((("monday", "local"),), ("monday",), True)
 
 
 @pytest.mark.parametrize("names", [(KEY.file, KEY.coming), (KEY.coming,)])
@@ -356,17 +358,30 @@ def test_a_volume_is_in_use_while_any_domain_that_has_it_is_on(power, expected):
     assert (volume.user, volume.is_in_use) == (domain, expected)
 
 
-def test_volumes_come_in_order_from_every_host():
+def test_a_volume_is_told_once_wherever_its_parts_are():
     other = VolumeId(replace(WEB, ordinal=1), "data")
-    hosts = [replace(seen(other.file, KEY.file), name=name) for name in ("west", "east")]
-    assert [(v.id, v.host) for v in found(hosts, {})] == [
-        (KEY, "east"), (KEY, "west"), (other, "east"), (other, "west"),
-    ]  # fmt: skip
+    east = replace(seen(other.file, *SNAPSHOT), name="east")
+    west = replace(seen(KEY.file, KEY.coming), name="west")
+    mine, its = found([east, west], {})
+    assert (mine.id, mine.host, mine.snapshots, mine.is_whole) == (KEY, "west", (("monday", "east"),), False)
+    assert (its.id, its.host, its.is_whole) == (other, "east", True)
+
+
+def test_of_two_files_of_a_volume_the_whole_one_counts():
+    half, whole = replace(seen(KEY.file, KEY.coming), name="a"), replace(seen(KEY.file), name="b")
+    (volume,) = found([half, whole], {})
+    assert (volume.host, volume.is_whole) == ("b", True)
+
+
+def test_snapshots_of_a_volume_that_is_gone_are_still_found():
+    (volume,) = found([seen(*SNAPSHOT)], {})
+    assert (volume.host, volume.is_whole, volume.names) == ("", False, ("monday",))
 
 
 def test_what_vouches_for_a_file_is_deleted_before_it():
-    (volume,) = found([seen(KEY.file, *SNAPSHOT)], {})
-    assert files(volume) == (KEY.snapshot_marker("monday"), KEY.snapshot("monday"), KEY.file, KEY.coming)
+    (volume,) = found([seen(KEY.file, KEY.coming, *SNAPSHOT)], {})
+    expected = (KEY.snapshot_marker("monday"), KEY.snapshot("monday"), KEY.file, KEY.coming)
+    assert volume.files == tuple(("local", file) for file in expected)
 
 
 @pytest.mark.parametrize(
