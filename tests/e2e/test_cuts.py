@@ -36,7 +36,7 @@ def chain(lab, tmp_path, *argv):
 
 
 @pytest.fixture
-def cut(lab, tmp_path):
+def cut(lab, tmp_path, capsys):
     counts = {}
 
     def run(what, *argv):
@@ -44,10 +44,11 @@ def cut(lab, tmp_path):
         return len(counts[what])
 
     yield run
-    for what, points in counts.items():
-        print(f"{what}: killed at {len(points)} points")
-        print("".join(f"    {point}\n" for point in points))
-    print(f"{sum(map(len, counts.values()))} points in all")
+    for points in counts.values():
+        print("".join(f"{point}\n" for point in points))
+    with capsys.disabled():  # for whoever reads the run: how many there were
+        told = ", ".join(f"{what} {len(points)}" for what, points in counts.items())
+        print(f"\nkilled before and after every effect: {told}; {sum(map(len, counts.values()))} points in all")
 
 
 def check(lab, *, instances, generations):

@@ -231,7 +231,7 @@ def check_snapshots_follow_their_volume(lab, instance):
     assert lab.ok("exec", instance, "--", "cat", "/srv/whose").out == "web-1\n"
 
 
-def test_traffic_goes_on_and_connections_finish_while_all_are_rebooted_one_by_one(lab, tmp_path):
+def test_traffic_goes_on_and_connections_finish_while_all_are_rebooted_one_by_one(lab, tmp_path, capsys):
     # A page that takes some seconds to send, so that a connection is open when its instance has to go.
     setup = {"run": ["head -c 6000000 /dev/zero > /var/www/large"]}
     file = write(tmp_path / "flow.yaml", service("flow", instances=2, setup=setup, stop={"drain": "20s"}))
@@ -253,7 +253,8 @@ def test_traffic_goes_on_and_connections_finish_while_all_are_rebooted_one_by_on
         time.sleep(0.05)
     _out, said = child.communicate()
     assert child.returncode == 0, said
-    print(f"{asked} requests while two instances were rebooted, {len(failed)} failed")
+    with capsys.disabled():
+        print(f"\n{asked} requests while two instances were rebooted, {len(failed)} failed")
     assert failed == []
     assert [each.wait(timeout=60) for each in slow] == [0, 0]
     assert [(tmp_path / f"got{n}").stat().st_size for n in range(2)] == [6_000_000] * 2

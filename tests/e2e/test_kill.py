@@ -15,9 +15,10 @@ KILLS = int(os.environ.get("VMROLE_KILLS", "30"))  # `make soak` asks for more
 DISKS = {"volumes": {"data": {"size": "16MiB", "mount": "/srv"}}}
 
 
-def test_random_kills(lab, tmp_path):
+def test_random_kills(lab, tmp_path, capsys):
     seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    with capsys.disabled():
+        print(f"\n{KILLS} random kills, seed {seed}")
     chance = random.Random(seed)
     files = [write(tmp_path / f"{n}.yaml", service("kill", instances=n, **DISKS)) for n in (1, 2)]
     lab.ok("up", files[0])
