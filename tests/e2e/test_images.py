@@ -87,5 +87,3 @@ def test_an_image_is_customized_and_captured(images, tmp_path):
     images.ok("up", write(tmp_path / "taken.yaml", service("taken", image="taken")))
     assert images.ok("exec", "taken/web-0", "--", "cat", "/root/built", "/root/later").out == "built\nlater\n"
     assert fetch(f"http://{images.status('taken')['vip']}/").startswith("web-0 generation 1 of taken")
-    images.ok("down", "mine", "--yes")
-    assert not [i for i in listed(images) if i["name"] == "mine"]  # it was to go as soon as nobody needs it
