@@ -73,10 +73,12 @@ def test_an_image_is_customized_and_captured(images, tmp_path):
     assert "never passed" in done.err
     assert images.ok("exec", "mine/web-0", "--", "cat", "/root/built").out == "built\n"
     vip = images.status("mine")["vip"]
-    assert fetch(f"http://{vip}/").startswith(
-        "web-0 generation 1"
-    )  # it was set up as itself, not as who it was made on
-    assert images.ok("exec", "mine/web-0", "--", "sha256sum", "/var/www/mine.html").out
+    assert fetch(f"http://{vip}/").startswith("web-0 generation 1 of mine")  # set up as itself, not as the trial
+    assert images.ok("exec", "mine/web-0", "--", "wc", "-c", "/var/www/mine.html").out.split()[0] == "7"
+    refused = images.run("image", "rm", "mine:1")  # what runs on an image keeps it
+    assert refused.code == 1
+    assert "mine/web-0" in refused.err
+    assert "goes when nobody needs it" in images.ok("image", "rm", "mine:1", "--when-unused").out
 
     images.ok("exec", "mine/web-0", "--", "sh", "-c", "echo later > /root/later; sync")
     assert images.run("image", "capture", "mine/web-0", "--as", "taken").code == 1  # it runs
@@ -87,3 +89,5 @@ def test_an_image_is_customized_and_captured(images, tmp_path):
     images.ok("up", write(tmp_path / "taken.yaml", service("taken", image="taken")))
     assert images.ok("exec", "taken/web-0", "--", "cat", "/root/built", "/root/later").out == "built\nlater\n"
     assert fetch(f"http://{images.status('taken')['vip']}/").startswith("web-0 generation 1 of taken")
+    images.ok("down", "mine", "--yes")
+    assert not [i for i in listed(images) if i["name"] == "mine"]  # it was to go as soon as nobody needs it
