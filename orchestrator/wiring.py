@@ -20,7 +20,7 @@ from orchestrator.drivers.images import Repository
 from orchestrator.drivers.lease import FileLease
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.drivers.sqlite import SqliteStore
-from orchestrator.errors import Refused
+from orchestrator.errors import Busy, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,6 +42,14 @@ class Wiring:
     images: Repository
     lease: FileLease
     loop: Loop
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While it lasts no loop of this home changes anything. Raises Busy when one runs."""
+        with self.lease.try_hold() as is_ours:
+            if not is_ours:
+                raise Busy(f"{self.lease.holder()} runs the loop of this home", "run the same command again")
+            yield
 
 
 def make_home(home: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.image_intake import open_repository, reporting
-from orchestrator.errors import Busy, Refused, VmroleError
+from orchestrator.errors import Refused, VmroleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,12 +108,7 @@ def _asked(context: Context) -> Iterator[tuple[Wiring, tuple[Use, ...]]]:
     """Who needs images, by the store and by every host; while it lasts no loop of this home makes anything anew."""
     from orchestrator.wiring import wired
 
-    with (
-        wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring,
-        wiring.lease.try_hold() as is_ours,
-    ):
-        if not is_ours:
-            raise Busy(f"{wiring.lease.holder()} runs the loop of this home", "run the same command again")
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
         yield wiring, _uses(wiring)
 
 

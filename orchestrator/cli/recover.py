@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.errors import Busy, HostAway, Refused
+from orchestrator.errors import HostAway, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,12 +38,7 @@ def recover(context: Context) -> None:
     aside = _set_aside_if_damaged(context)
     if aside is not None:
         click.echo(f"the store is damaged: moved aside to {aside}")
-    with (
-        wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring,
-        wiring.lease.try_hold() as is_ours,
-    ):
-        if not is_ours:
-            raise Busy(f"{wiring.lease.holder()} runs the loop of this home", "end it first, then recover")
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
         count = _rebuild(wiring)
     if not count:
         click.echo("nothing to recover: the hosts have nothing that the store does not know")

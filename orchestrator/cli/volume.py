@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.errors import Busy, HostAway, NotFound, Refused, UserError
+from orchestrator.errors import HostAway, NotFound, Refused, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from orchestrator.cli.context import Context
     from orchestrator.engine.volumes import VolumeSeen
     from orchestrator.ports import Progress
@@ -105,7 +102,7 @@ def snapshot(context: Context, volume: str, name: str) -> None:
 
     if not is_name(name):
         raise UserError(f"{name!r} cannot name a snapshot", NAME_RULE)
-    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, _alone(wiring):
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
         found = _find(wiring, volume)
         if not found.host:
             raise Refused(
@@ -138,7 +135,7 @@ def restore(context: Context, volume: str, name: str, yes: bool) -> None:
     from orchestrator.cli.service import confirm
     from orchestrator.wiring import wired
 
-    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, _alone(wiring):
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
         found = _find(wiring, volume)
         if name not in found.names:
             known = ", ".join(found.names) or "none"
@@ -166,7 +163,7 @@ def rm(context: Context, volume: str, snapshot: str | None, yes: bool) -> None:
     from orchestrator.cli.service import confirm
     from orchestrator.wiring import wired
 
-    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, _alone(wiring):
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
         found = _find(wiring, volume, missing_ok=snapshot is None)
         if snapshot is not None:
             if snapshot not in found.names:
@@ -209,15 +206,6 @@ def _forget(wiring: Wiring, found: VolumeSeen) -> None:
             left = tuple(name for name in record.volumes if name != found.id.name)
             event = Event(wiring.clock.now(), str(record.id), f"volume {found.id.name} is deleted", actor="volume rm")
             wiring.store.save_instance(replace(record, volumes=left), event)
-
-
-@contextlib.contextmanager
-def _alone(wiring: Wiring) -> Iterator[None]:
-    """While it lasts no loop of this home changes anything. Raises Busy when one runs."""
-    with wiring.lease.try_hold() as is_ours:
-        if not is_ours:
-            raise Busy(f"{wiring.lease.holder()} runs the loop of this home", "run the same command again")
-        yield
 
 
 def _volumes(wiring: Wiring) -> tuple[VolumeSeen, ...]:

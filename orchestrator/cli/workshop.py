@@ -14,12 +14,13 @@ from orchestrator.drivers.copying import ARCHIVE, packed, send
 from orchestrator.drivers.guest import execute
 from orchestrator.drivers.imaging.intake import Intake, Offer
 from orchestrator.engine.deploy import deployed, free_subnets, free_vip, withdrawn
+from orchestrator.engine.machine import machine_id
 from orchestrator.engine.readiness import PROBE, auto_started
 from orchestrator.engine.status import State
 from orchestrator.engine.verbs import stop
-from orchestrator.errors import Busy, Refused, UserError, VmroleError
+from orchestrator.errors import Refused, UserError, VmroleError
 from orchestrator.model.image import Admission
-from orchestrator.model.names import DeploymentId, MachineId
+from orchestrator.model.names import DeploymentId
 from orchestrator.model.spec import Ready, Role, Service, Size
 from orchestrator.model.text import line, lines
 from orchestrator.model.world import Power
@@ -117,7 +118,7 @@ class Workshop:
             reason, console = status.reason or status.state.value, status.console[-20:]
             return Admission(passed=False, at=now, seconds=seconds, reason=reason, console=console)
         firmware, system = (*lines(self._told(record, FACTS)), "", "")[:2]
-        info = self.wiring.hosts[record.host].agent(machine_of(record).domain, "guest-info", {}, 5.0)
+        info = self.wiring.hosts[record.host].agent(machine_id(record).domain, "guest-info", {}, 5.0)
         return Admission(
             passed=True,
             at=now,
@@ -143,7 +144,7 @@ class Workshop:
             if status.state is not State.READY:
                 raise VmroleError(f"a machine on {image.reference} is not ready: {status.reason}")
             if archive:
-                send(self.wiring.hosts[record.host], machine_of(record).domain, archive, self.shown.say)
+                send(self.wiring.hosts[record.host], machine_id(record).domain, archive, self.shown.say)
             for argv in [*unpack, *steps, ["/bin/sh", "-c", GENERALISE]]:
                 self._do(record, argv)
             self._stop(record)
@@ -162,7 +163,7 @@ class Workshop:
         self, record: InstanceRecord, argv: Sequence[str], *, on_wait: Callable[[float], None] = lambda _s: None
     ) -> Outcome:
         host = self.wiring.hosts[record.host]
-        return execute(host, machine_of(record).domain, argv, clock=self.wiring.clock, on_wait=on_wait)
+        return execute(host, machine_id(record).domain, argv, clock=self.wiring.clock, on_wait=on_wait)
 
     def _stop(self, record: InstanceRecord) -> None:
         known = next(each for each in self.wiring.store.intent().instances if each.id == record.id)
@@ -171,10 +172,8 @@ class Workshop:
 
     def taken(self, record: InstanceRecord, target: str, report: Progress) -> Image:
         """The disk of a machine that is off, in the repository. The loop is held: nobody starts it meanwhile."""
-        wiring, host, machine = self.wiring, self.wiring.hosts[record.host], machine_of(record)
-        with wiring.lease.try_hold() as is_ours:
-            if not is_ours:
-                raise Busy(f"{wiring.lease.holder()} runs the loop of this home", "run the same command again")
+        wiring, host, machine = self.wiring, self.wiring.hosts[record.host], machine_id(record)
+        with wiring.alone():
             domain = host.observe().domains.get(machine.domain)
             if domain is not None and domain.power is not Power.OFF:
                 raise Refused(f"{machine.domain} runs", "stop it first")
@@ -190,7 +189,7 @@ class Workshop:
 
     def _download(self, record: InstanceRecord, target: Path, report: Progress) -> None:
         """The flat disk as a sparse file here."""
-        flat = machine_of(record).flat
+        flat = machine_id(record).flat
         with self.wiring.hosts[record.host].export_volume(flat) as pieces, target.open("wb") as file:
             for piece in pieces:
                 if piece.count(0) == len(piece):
@@ -207,7 +206,3 @@ def workshop(wiring: Wiring, shown: Display, memory: str, timeout_s: float) -> W
         return Workshop(wiring, shown, mebibytes(memory), timeout_s)
     except ValueError as error:
         raise UserError(f"--memory {memory!r} {error}") from error
-
-
-def machine_of(record: InstanceRecord) -> MachineId:
-    return MachineId(record.id, record.generation)

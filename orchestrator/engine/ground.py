@@ -51,7 +51,7 @@ def prepare(
         return ()
     pool: list[Action] = [] if host.has_pool else [CreatePool(host.name)]
     digests = sorted({record.machine.digest for record in local})
-    images = [PlaceImage(host.name, digest) for digest in digests if not _is_whole(digest, host)]
+    images = [PlaceImage(host.name, digest) for digest in digests if not has_base(host, digest)]
     return (
         *pool,
         *images,
@@ -60,7 +60,8 @@ def prepare(
     )
 
 
-def _is_whole(digest: str, host: HostSeen) -> bool:
+def has_base(host: HostSeen, digest: str) -> bool:
+    """Whether an image is on a host as it came."""
     return {base_marker(digest), base_volume(digest)} <= host.volumes and digest not in host.altered
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import storage
+from orchestrator.engine.ground import has_base
 from orchestrator.engine.lifecycle import MAX_STARTS
 from orchestrator.engine.sight import transient
 from orchestrator.model.action import (
@@ -24,7 +25,7 @@ from orchestrator.model.action import (
     StartDomain,
     UndefineDomain,
 )
-from orchestrator.model.names import MachineId, base_marker, base_volume
+from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, Event, InstanceRecord, Wanted
 from orchestrator.model.spec import is_of_unknown_make
 from orchestrator.model.world import DomainSeen, HostSeen, Power
@@ -136,13 +137,12 @@ def is_prepared(successor: InstanceRecord, seen: Sight, there: HostSeen, network
     machine, digest = machine_id(successor), successor.machine.digest
     if there.problem or seen.is_foreign_network or stranger(successor, seen, there):
         return False
-    needed = {machine.overlay, machine.seed, base_marker(digest), base_volume(digest)}
     net = there.networks.get(network.network)
-    is_ground_there = net is not None and net.active and digest not in there.altered
+    is_ground_there = net is not None and net.active and has_base(there, digest)
     moved = replace(seen, here=there)
     return (
         is_ground_there
-        and needed <= there.volumes
+        and {machine.overlay, machine.seed} <= there.volumes
         and not storage.create(successor, moved)
         and not storage.obstacle(successor, moved)
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import machine, members, rest, storage
+from orchestrator.engine import ground, machine, members, rest, storage
 from orchestrator.engine.case import Case, guest_of, trouble
 from orchestrator.engine.lifecycle import advance, fail
 from orchestrator.engine.sight import afresh
-from orchestrator.model.action import Action, CreateDisk
+from orchestrator.model.action import Action, CreateDisk, CreateSeed
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, Event, InstanceRecord, Successor, Wanted
 from orchestrator.model.spec import Stop, is_same_but_larger
@@ -172,7 +172,7 @@ def act(case: Case, world: World, now: float) -> Case:
     if _awaits_successor(case, world):
         return _prepared(case)
     record, actions = machine.bring_up(case.record, case.seen, now + case.role.ready.timeout_s)
-    event = case.event or _fault(case, record, actions, now)
+    event = case.event or _fault(case, record, actions, world, now)
     return _grown(_prepared(replace(case, record=record, actions=actions, event=event)))
 
 
@@ -183,24 +183,26 @@ def _awaits_successor(case: Case, world: World) -> bool:
     return machine.is_lost(case.record, case.seen) or str(case.record.id) not in world.trouble
 
 
-def _fault(case: Case, new: InstanceRecord, actions: Sequence[Action], now: float) -> Event | None:
+def _fault(case: Case, new: InstanceRecord, actions: Sequence[Action], world: World, now: float) -> Event | None:
     """The event of a machine that is found other than it was left, and is put right."""
     seen, started = case.seen.current, case.record.timeline.started
     twins = [domain.name for _host, domain in case.seen.others if domain.power is not Power.OFF]
-    why = f"libvirt says: {seen.why}" if seen is not None and seen.why else ""
-    what = ""
     emptied = [action.file for action in actions if isinstance(action, CreateDisk)] if new.has_run else []
-    if twins:
-        what = f"{', '.join(twins)} ran in place of the instance's machine; switched off"
-    elif emptied:
-        what = f"local storage was gone, and is made anew and empty: {', '.join(emptied)}"
-    elif started is not None and new.timeline.started is None:
-        gone = "the machine went off by itself" if seen is not None else "the machine is gone from its host"
-        what = f"{gone}; it is started again"
-    elif seen is not None and seen.power is Power.PAUSED and machine.resume(new, case.seen):
-        what = "the machine was paused; it is resumed"
-    elif seen is not None and not seen.is_persistent:
-        what = "its definition was gone from its host; it is defined again"
+    has_reseeded = seen is not None and any(isinstance(action, CreateSeed) for action in actions)
+    is_resumed = seen is not None and seen.power is Power.PAUSED and bool(machine.resume(new, case.seen))
+    has_base = ground.has_base(case.seen.here, new.machine.digest) or f"host {new.host}" in world.trouble
+    gone = "the machine went off by itself" if seen is not None else "the machine is gone from its host"
+    found = [
+        (bool(twins), f"{', '.join(twins)} ran in place of the instance's machine; switched off"),
+        (bool(emptied), f"a disk was gone, and is made anew and empty: {', '.join(emptied)}"),
+        (started is not None and new.timeline.started is None, f"{gone}; it is started again"),
+        (is_resumed, "the machine was paused; it is resumed"),
+        (seen is not None and not seen.is_persistent, "its definition was gone from its host; it is defined again"),
+        (has_reseeded, "its answer file was gone; it is made again"),
+        (new.has_run and case.seen.here.has_pool and not has_base, "its base was altered or gone; it is put back"),
+    ]
+    what = "; ".join(text for is_so, text in found if is_so)
+    why = f"libvirt says: {seen.why}" if seen is not None and seen.why else ""
     return Event(now, str(new.id), f"fault: {what}", why) if what else None
 
 

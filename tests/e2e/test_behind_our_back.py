@@ -135,6 +135,7 @@ def test_the_seed_deleted(back):
     lab.virsh("destroy", domain)
     lab.inside("rm", f"{pool_folder(lab)}/{domain}.seed.iso")
     put_right(back)
+    assert "its answer file was gone" in faults(lab)[-1]
 
 
 def test_the_network_destroyed(back):
@@ -153,6 +154,7 @@ def test_the_base_taken_away_and_replaced(back):
     for harm in ("rm -f", "truncate -s 1M"):
         lab.inside("sh", "-c", f'chmod 600 "$1"; {harm} "$1"', "sh", f"{folder}/{base}")
         put_right(back)
+        assert "its base was altered or gone" in faults(lab)[-1]
         assert lab.inside("sha256sum", f"{folder}/{base}").out.split()[0] == digest
 
 
