@@ -251,11 +251,11 @@ class SetupForm(_Form):
 
     def value(self) -> spec.Setup:
         return spec.Setup(
-            tuple(self.ssh_authorized_keys),
-            tuple(file.value() for file in self.files),
-            tuple(line if isinstance(line, str) else tuple(line) for line in self.run),
-            self.user_data,
-            tuple(sorted(self.settings.items())),
+            ssh_authorized_keys=tuple(self.ssh_authorized_keys),
+            files=tuple(file.value() for file in self.files),
+            commands=tuple(spec.Command(line if isinstance(line, str) else tuple(line)) for line in self.run),
+            user_data=self.user_data,
+            settings=tuple(sorted(self.settings.items())),
         )
 
 

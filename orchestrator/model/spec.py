@@ -39,28 +39,143 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret is, never the secret itself.
+
+    ``source``: as in the service file (``file:PATH``, ``env:NAME``, ``store:NAME``). ``key``: under which the value
+    lies in the encrypted store, another one for another value; "" until `up` has read it.
+    """
+
+    source: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class File:
-    """A file that setup writes: ``mode`` is octal text (``0644``), ``owner`` is ``user:group``."""
+    """A file that setup writes: ``mode`` is octal text (``0644``), ``owner`` is ``user:group``.
+
+    ``is_template``: ``{{name}}`` in it stands for one of the instance's own values.
+    """
 
     path: str
-    content: str
+    content: str | SecretRef
     mode: str = "0644"
     owner: str = "root:root"
+    is_template: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account. ``password``: in clear, in a secret; ``password_hash``: as crypt(3) has it (Linux only).
+
+    ``is_admin``: may become root without a password on Linux; in the group Administrators on Windows.
+    """
+
+    name: str
+    groups: tuple[str, ...] = ()
+    password: SecretRef | None = None
+    password_hash: str | SecretRef = ""
+    ssh_authorized_keys: tuple[str, ...] = ()
+    is_admin: bool = False
+    shell: str = ""
+    full_name: str = ""
+
+
+class When(Enum):
+    """When a command of setup runs. START_UP: at every boot, and the instance is not ready before it ended well."""
+
+    FIRST_BOOT = "first_boot"
+    EVERY_BOOT = "every_boot"
+    START_UP = "start_up"
+
+
+class Shell(Enum):
+    """What runs a command of setup. SYSTEM: the system's own: sh on Linux, cmd on Windows."""
+
+    SYSTEM = "system"
+    POWERSHELL = "powershell"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of setup: a line for ``shell``, or an argv. ``name`` is how messages speak of it."""
+
+    words: str | tuple[str, ...]
+    when: When = When.FIRST_BOOT
+    shell: Shell = Shell.SYSTEM
+    name: str = ""
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate for the system's own store: PEM, or on Windows also PKCS #12. ``is_root``: an authority's.
+
+    ``password``: of a PKCS #12 file.
+    """
+
+    name: str
+    content: str | SecretRef
+    is_root: bool = False
+    password: SecretRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The Windows domain that an instance joins, and the account that may do that."""
+
+    domain: str
+    user: str
+    password: SecretRef
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the answer file does on first boot.
+    """What the answer file does on first boot, on Linux and on Windows.
 
-    ``run``: each a shell line or an argv. ``user_data``: the user's own cloud-config as JSON text ("" if none);
-    its lists are joined to ours, its other keys win. ``settings``: sorted (key, value) pairs for the instance's code.
+    ``hostname``: a pattern ("" : the instance's name). ``commands``: in the order of the file, each ``when`` by
+    itself. ``user_data``: the user's own cloud-config as JSON text ("" if none); its lists are joined to ours, its
+    other keys win. ``user_parts``: (MIME type, text) of further parts of a multipart user-data. ``unattend``: the
+    user's own answer file for Windows, merged into ours. ``is_static``: the DIP is set in the guest, not by DHCP.
+    ``settings``: sorted (key, value) pairs for the instance's code.
     """
 
     ssh_authorized_keys: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
-    run: tuple[str | tuple[str, ...], ...] = ()
+    commands: tuple[Command, ...] = ()
     user_data: str = ""
+    user_parts: tuple[tuple[str, str], ...] = ()
+    unattend: str = ""
     settings: tuple[tuple[str, str], ...] = ()
+    hostname: str = ""
+    timezone: str = ""
+    locale: str = ""
+    keyboard: str = ""
+    users: tuple[User, ...] = ()
+    administrator_password: SecretRef | None = None
+    packages: tuple[str, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    ntp_servers: tuple[str, ...] = ()
+    dns_servers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    is_static: bool = False
+    join: Join | None = None
+    license_key: str | SecretRef = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What a machine made of an image has to be like, as the image's traits say.
+
+    ``os``: linux or windows. ``firmware``: bios or uefi. Without ``virtio`` it gets a SATA disk and an e1000e card.
+    """
+
+    os: str = "linux"
+    firmware: str = "bios"
+    secure_boot: bool = False
+    tpm: bool = False
+    virtio: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +188,71 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A check of the role's own. ``kind``: http, tcp (both from where HAProxy is) or exec (in the guest).
+
+    ``path``: what is asked for by HTTP. ``argv``: what is run; exit code 0 is good.
+    """
+
+    kind: str
+    port: int = 0
+    path: str = ""
+    argv: tuple[str, ...] = ()
+    timeout_s: float = 5.0
+
+
+class Via(Enum):
+    """How it is found out how far a guest is: by its agent, by SSH, or only by what the network sees."""
+
+    AGENT = "agent"
+    SSH = "ssh"
+    NETWORK = "network"
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
-    """When an instance counts as ready: ``services`` None means every auto-start service."""
+    """When an instance counts as ready, and as healthy afterwards.
+
+    ``services`` None means every auto-start service. ``successes``: good looks in a row before rotation. After that
+    a look is taken every ``interval_s``; ``failures`` bad ones of the last ``window`` make it unhealthy or unknown.
+    ``ssh_user``, ``ssh_key`` (a private key): for SSH only.
+    """
 
     services: tuple[str, ...] | None = None
     timeout_s: float = 300.0
+    via: Via = Via.AGENT
+    probes: tuple[Probe, ...] = ()
+    successes: int = 2
+    interval_s: float = 5.0
+    failures: int = 3
+    window: int = 5
+    ssh_user: str = ""
+    ssh_key: SecretRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One rung of the repair ladder: how often it is tried, and how long its effect is waited for."""
+
+    tries: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What is done about an instance that is not healthy, rung by rung.
+
+    ``grace_s``: how long after a change of its state nothing below a boot is blamed on it. ``max_percent``: of the
+    role's instances, at least one, that may be disturbed at once.
+    """
+
+    is_on: bool = True
+    grace_s: float = 600.0
+    max_percent: int = 20
+    restart: Rung = Rung(1, 30.0)
+    reboot: Rung = Rung(1, 60.0)
+    reimage: Rung = Rung(3, 60.0)
+    relocate: Rung = Rung(1, 60.0)
 
 
 class DiskKind(Enum):
@@ -131,6 +306,7 @@ class Role:
     max_unavailable: int = 1
     disks: tuple[Disk, ...] = ()
     stop: Stop = field(default_factory=Stop)
+    repair: Repair = field(default_factory=Repair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +328,7 @@ class MachineSpec:
     size: Size
     setup: Setup
     disks: tuple[Disk, ...] = ()
+    platform: Platform = field(default_factory=Platform)
 
 
 def is_of_unknown_make(machine: MachineSpec) -> bool:

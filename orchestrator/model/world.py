@@ -96,7 +96,10 @@ class GuestSeen:
 
     ``boot_id`` "" : the agent did not answer. ``setup_done``: setup has ended; ``setup_errors`` as cloud-init put
     them. ``settled``: the service manager has nothing left to start; ``waiting``/``failed``: services that are not
-    up yet, or have failed, each with its reason.
+    up yet, or have failed, each with its reason (also after it was ready, if services are looked at again then).
+
+    ``busy``: why the code in the guest wants to be out of rotation now; "" if it does not. ``frozen``: its file
+    systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH).
     """
 
     boot_id: str = ""
@@ -106,6 +109,9 @@ class GuestSeen:
     settled: bool = False
     waiting: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    busy: str = ""
+    frozen: bool = False
+    reached: bool = False
 
 
 class ServerState(Enum):

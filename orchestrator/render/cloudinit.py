@@ -82,10 +82,10 @@ def _user_data(machine: MachineSpec) -> str:
     if disks:
         # cloud-init makes one script of them: that a disk failed is told after the user's own commands have run.
         config["bootcmd"] = [mount_argv(disks), "[ $? -eq 0 ] || trap 'exit 1' EXIT"]
-    if setup.run or disks:
+    if setup.commands or disks:
         # One script too, of which only the last exit code would count.
         owned = [own_argv(disks)] if disks else []
-        lines = [line if isinstance(line, str) else list(line) for line in setup.run]
+        lines = [words if isinstance(words := command.words, str) else list(words) for command in setup.commands]
         config["runcmd"] = ["set -e", *owned, *lines]
     return "#cloud-config\n" + _json_in_yaml(merged(config, setup.user_data)) + "\n"
 
@@ -110,7 +110,8 @@ def merged(ours: dict[str, object], user_data: str) -> dict[str, object]:
 
 
 def _file(file: File) -> dict[str, str]:
-    return _entry(file.path, file.content.encode(), file.mode, file.owner)
+    content = file.content if isinstance(file.content, str) else ""
+    return _entry(file.path, content.encode(), file.mode, file.owner)
 
 
 def _entry(path: str, content: bytes, mode: str, owner: str) -> dict[str, str]:

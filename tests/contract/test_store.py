@@ -15,7 +15,7 @@ import pytest
 from orchestrator.drivers.sqlite import MIGRATIONS, SCHEMA_VERSION, SqliteStore
 from orchestrator.errors import Refused, StoreAway, StoreConflict
 from orchestrator.model.record import Event, Failure, Stage, Timeline, Wanted
-from orchestrator.model.spec import File, MachineSpec, Setup, Size
+from orchestrator.model.spec import Command, File, MachineSpec, Setup, Size
 from tests.fakes.build import (
     DIGEST,
     GOSSIP,
@@ -33,7 +33,13 @@ from tests.fakes.build import (
 )
 from tests.fakes.store import FakeStore
 
-SETUP = Setup(("key",), (File("/x", "\0ä😀"),), ("a", ("b", "c")), '{"a": 1}', (("K", "v"),))
+SETUP = Setup(
+    ("key",),
+    (File("/x", "\0ä😀"),),
+    (Command("a"), Command(("b", "c"))),
+    user_data='{"a": 1}',
+    settings=(("K", "v"),),
+)
 WHOLE = replace(
     record(generation=3, boot=4, boot_id="b", starts=2, wanted=Wanted.GONE, version=0),
     machine=MachineSpec(DIGEST, Size(2, 3, 4), SETUP),

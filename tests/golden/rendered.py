@@ -10,7 +10,7 @@ from orchestrator.cli.view import status_json, status_text
 from orchestrator.engine.plan import plan
 from orchestrator.engine.rotation import frontends, servers
 from orchestrator.model.record import Intent
-from orchestrator.model.spec import Disk, DiskKind, File, MachineSpec, Setup, Size
+from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, Setup, Size
 from orchestrator.model.world import HostName, HostSeen, Lease, World
 from orchestrator.render import cloudinit, haproxy
 from orchestrator.render.domain import Surroundings, domain_xml
@@ -23,9 +23,9 @@ from tests.fakes.world import FakeWorld
 SETUP = Setup(
     ("ssh-ed25519 AAAA me",),
     (File("/etc/motd", 'Grüße, "you" 😀\n', "0600"),),
-    ("echo hello", ("touch", "/tmp/a b")),
-    json.dumps({"packages": ["vim"], "runcmd": ["echo theirs"]}),
-    (("KEY", "value"),),
+    (Command("echo hello"), Command(("touch", "/tmp/a b"))),
+    user_data=json.dumps({"packages": ["vim"], "runcmd": ["echo theirs"]}),
+    settings=(("KEY", "value"),),
 )
 DISKS = (
     Disk("data", DiskKind.VOLUME, 1024, "/srv/data"),

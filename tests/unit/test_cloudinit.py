@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.spec import Disk, DiskKind, File, MachineSpec, Setup, Size
+from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, Setup, Size
 from orchestrator.render.cloudinit import SETTINGS_PATH, merged, seed
 from orchestrator.render.disks import mount_argv, own_argv
 from tests.fakes.build import DIGEST, record
@@ -48,7 +48,7 @@ def test_the_three_files_of_a_nocloud_disc():
 
 @given(st.text(), st.text(max_size=20))
 def test_a_files_content_arrives_byte_for_byte(content, line):
-    found = config(Setup(files=(File("/etc/x", content),), run=(line, (line, line))))
+    found = config(Setup(files=(File("/etc/x", content),), commands=(Command(line), Command((line, line)))))
     (entry,) = found["write_files"]
     assert base64.b64decode(entry["content"]).decode() == content
     assert found["runcmd"] == ["set -e", line, [line, line]]  # a line that fails is setup's failure
@@ -62,7 +62,7 @@ def test_settings_are_a_file_that_only_root_reads():
 
 def test_disks_are_there_before_anything_of_the_users_runs():
     theirs = json.dumps({"bootcmd": ["their boot"], "runcmd": ["their run"]})
-    found = config(Setup(run=("ours",), user_data=theirs), DATA)
+    found = config(Setup(commands=(Command("ours"),), user_data=theirs), DATA)
     first, _verdict, *others = found["bootcmd"]
     assert (first, others) == (mount_argv((DATA,)), ["their boot"])
     assert found["runcmd"] == ["set -e", own_argv((DATA,)), "ours", "their run"]

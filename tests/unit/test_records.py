@@ -19,7 +19,7 @@ from orchestrator.model.record import (
     Timeline,
     Wanted,
 )
-from orchestrator.model.spec import Disk, MachineSpec, Role, Service, Setup
+from orchestrator.model.spec import Command, Disk, MachineSpec, Role, Service, Setup
 from orchestrator.render.records import dump_deployment, dump_instance, load_deployment, load_instance
 from tests.fakes.build import deployment, record
 
@@ -27,8 +27,9 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 TIME = st.floats(0, 4e9)
 NAME = st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True)
 DEPLOYMENTS = st.builds(DeploymentId, NAME, st.sampled_from(["production", "staging"]))
-RUN = st.lists(TEXT | st.lists(TEXT, max_size=2).map(tuple), max_size=2).map(tuple)
-SETUPS = st.builds(Setup, user_data=TEXT, run=RUN)
+WORDS = TEXT | st.lists(TEXT, max_size=2).map(tuple)
+COMMANDS = st.lists(st.builds(Command, words=WORDS), max_size=2).map(tuple)
+SETUPS = st.builds(Setup, user_data=TEXT, commands=COMMANDS)
 MACHINES = st.builds(MachineSpec, digest=TEXT, setup=SETUPS, disks=st.lists(st.builds(Disk), max_size=2).map(tuple))
 FAILURES = st.none() | st.builds(Failure, at=TIME, console=st.lists(TEXT, max_size=2).map(tuple))
 ROLES = st.builds(Role, name=NAME, disks=st.lists(st.builds(Disk), max_size=2).map(tuple), setup=SETUPS)

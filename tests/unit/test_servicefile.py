@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.config.servicefile import MAX_BYTES, line_of, load, parse
 from orchestrator.errors import InvalidInput, UserError
 from orchestrator.model.spec import (
+    Command,
     Disk,
     DiskKind,
     Endpoint,
@@ -65,7 +66,7 @@ def test_a_good_file_is_a_value():
         Setup(
             ("ssh-ed25519 AAAA me",),
             (File("/etc/motd", "hi", "0600"),),
-            ("echo hi", ("touch", "/tmp/x")),
+            (Command("echo hi"), Command(("touch", "/tmp/x"))),
             settings=(("A", "a"), ("B", "b")),
         ),
         Ready(("nginx",), 90.0),
