@@ -23,11 +23,11 @@ Progress = Callable[[str], None]
 
 
 class Clock(Protocol):
-    """Time. ``now`` is in Unix seconds; ``wait`` ends after ``seconds`` or as soon as somebody calls ``wake``."""
+    """Time. ``now`` is in Unix seconds; ``wait`` ends after ``seconds``, or (True) when somebody calls ``wake``."""
 
     def now(self) -> float: ...
 
-    def wait(self, seconds: float) -> None: ...
+    def wait(self, seconds: float) -> bool: ...
 
     def wake(self) -> None: ...
 
@@ -206,16 +206,22 @@ class Store(Protocol):
     def forget_deployment(self, key: DeploymentId, event: Event) -> None: ...
 
     def events(self, subject: str, after: int = 0) -> Iterable[tuple[int, Event]]:
-        """Events of ``subject`` and all below it, oldest first, each with its number, from after number ``after``."""
+        """Events of ``subject`` ("" : of all) and below, oldest first, each with its number, after number ``after``."""
 
     def note(self, event: Event) -> None: ...
+
+    def changes(self) -> int:
+        """A number that is another one after anybody else has changed what is stored."""
 
 
 class LoopLease(Protocol):
     """The right to run the loop. It ends with its holder's process, however that ends."""
 
-    def try_hold(self) -> AbstractContextManager[bool]:
+    def try_hold(self, *, as_controller: bool = False) -> AbstractContextManager[bool]:
         """While the context lasts, and if it gives True, nobody else on this home runs the loop."""
 
     def holder(self) -> str:
         """Who holds it, in words; "" if nobody does."""
+
+    def is_asked(self) -> bool:
+        """Whether a command wants a controller to let go of it for a while."""

@@ -20,13 +20,15 @@ from orchestrator.drivers.images import Repository
 from orchestrator.drivers.lease import FileLease
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.drivers.sqlite import SqliteStore
-from orchestrator.errors import Busy, Refused
+from orchestrator.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from orchestrator.ports import Progress
+
+TURN_S = 60.0  # a controller's turn may be long: it may be uploading an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,8 @@ class Wiring:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """While it lasts no loop of this home changes anything. Raises Busy when one runs."""
-        with self.lease.try_hold() as is_ours:
-            if not is_ours:
-                raise Busy(f"{self.lease.holder()} runs the loop of this home", "run the same command again")
+        """While it lasts no loop of this home changes anything. Raises Busy if a command runs one."""
+        with self.lease.turn(self.clock, TURN_S):
             yield
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "exec": ("instance", "Run a command inside an instance."),
     "volume": ("volume", "Volumes: list, show, snapshot, restore, delete."),
     "image": ("image", "Base images: build, list, show."),
+    "controller": ("controller", "Run the loop for ever: keep every deployment true."),
     "recover": ("recover", "Rebuild a lost or damaged store from the hosts."),
     "lab": ("lab", "Throw-away libvirt hosts on this machine."),
     "doctor": ("doctor", "Check what vmrole needs, and say how to mend what is missing."),
@@ -66,9 +67,10 @@ class _Lazy(click.Group):
 )
 @click.option("--connect", metavar="URI", help="A libvirt URI in place of the lab's or the machine's own.")
 @click.option("-v", "--verbose", count=True, help="Log each step to stderr; twice: each program and call.")
+@click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", help="The form of log lines.")
 @click.version_option(__version__, prog_name="vmrole")
 @click.pass_context
-def root(ctx: click.Context, home: Path | None, connect: str | None, verbose: int) -> None:
+def root(ctx: click.Context, home: Path | None, connect: str | None, verbose: int, log_form: str) -> None:
     """Run a service on virtual machines of this KVM host.
 
     Give vmrole a server image and a short YAML file: it makes the machines, sets each up, waits until its services
@@ -81,13 +83,17 @@ def root(ctx: click.Context, home: Path | None, connect: str | None, verbose: in
       vmrole up examples/hello.yaml
       vmrole status hello
     """
-    _log_to_stderr(verbose)
+    _log_to_stderr(verbose, log_form)
     ctx.obj = Context((home or default_home()).resolve(), connect, cache_dir())
 
 
-def _log_to_stderr(verbose: int) -> None:
+def _log_to_stderr(verbose: int, form: str) -> None:
     level = {0: logging.CRITICAL, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if form == "json":
+        from orchestrator.cli.jsonlog import JsonLines
+
+        logging.getLogger().handlers[0].setFormatter(JsonLines())
 
 
 def main() -> None:

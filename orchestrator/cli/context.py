@@ -14,7 +14,6 @@ class Context:
     home: Path
     connect: str | None
     cache_dir: Path
-    log_format: str = "text"
 
 
 def default_home() -> Path:

@@ -122,11 +122,15 @@ def _uses(wiring: Wiring) -> tuple[Use, ...]:
 
 def sweep_leaving(wiring: Wiring) -> None:
     """Remove images that were to go as soon as nobody needs them, if that is so now."""
-    if not any(image.leaving for image in wiring.images.images()):
-        return
     with wiring.lease.try_hold() as is_ours:
         if is_ours:
-            _sweep(wiring, _uses(wiring), set())
+            sweep_held(wiring)
+
+
+def sweep_held(wiring: Wiring) -> None:
+    """The same for who holds the lease already."""
+    if any(image.leaving for image in wiring.images.images()):
+        _sweep(wiring, _uses(wiring), set())
 
 
 def _bases(wiring: Wiring, volumes: dict[str, frozenset[str]]) -> dict[tuple[str, str], str]:

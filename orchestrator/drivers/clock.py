@@ -15,9 +15,10 @@ class SystemClock:
     def now(self) -> float:
         return time.time()
 
-    def wait(self, seconds: float) -> None:
-        self._woken.wait(seconds)
+    def wait(self, seconds: float) -> bool:
+        is_woken = self._woken.wait(seconds)
         self._woken.clear()
+        return is_woken
 
     def wake(self) -> None:
         self._woken.set()

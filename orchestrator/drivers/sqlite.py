@@ -150,12 +150,17 @@ class SqliteStore:
         done = self._db.execute("INSERT INTO event (at, subject, what, cause, actor) VALUES (?, ?, ?, ?, ?)", row)
         self._db.execute("DELETE FROM event WHERE number <= ?", ((done.lastrowid or 0) - MAX_EVENTS,))
 
+    def changes(self) -> int:
+        with self._transaction("DEFERRED"):
+            version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
     def events(self, subject: str, after: int = 0) -> Iterable[tuple[int, Event]]:
         statement = "SELECT number, at, subject, what, cause, actor FROM event WHERE number > ? ORDER BY number"
         with self._transaction("DEFERRED"):
             rows = self._db.execute(statement, (after,)).fetchall()
         found = ((number, Event(*row)) for number, *row in rows)
-        return [(n, e) for n, e in found if e.subject == subject or e.subject.startswith(f"{subject}.")]
+        return [(n, e) for n, e in found if not subject or e.subject == subject or e.subject.startswith(f"{subject}.")]
 
     def _transaction(self, kind: str = "IMMEDIATE") -> _Transaction:
         return _Transaction(self._db, self._lock, self._path, kind)

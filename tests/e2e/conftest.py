@@ -30,6 +30,7 @@ class Lab:
     """A lab in a home of its own, driven as a user drives it: by the command line."""
 
     home: Path
+    program = VMROLE
 
     @property
     def env(self):

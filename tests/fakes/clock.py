@@ -15,10 +15,11 @@ class FakeClock:
         with self._lock:
             return self._now
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         with self._lock:
-            self._now += 0.0 if self._is_woken else seconds
-            self._is_woken = False
+            is_woken, self._is_woken = self._is_woken, False
+            self._now += 0.0 if is_woken else seconds
+            return is_woken
 
     def wake(self) -> None:
         with self._lock:

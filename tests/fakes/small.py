@@ -38,14 +38,21 @@ class FakeSeeds:
 
 
 class FakeLease:
-    """``other`` not "": somebody else has it."""
+    """``other`` not "": somebody else has it. ``asked``: how often a controller is still asked to let go."""
 
-    def __init__(self, other: str = "") -> None:
+    def __init__(self, other: str = "", asked: int = 0) -> None:
         self.other = other
+        self.asked = asked
+        self.held = 0
 
     @contextlib.contextmanager
-    def try_hold(self) -> Iterator[bool]:
+    def try_hold(self, *, as_controller: bool = False) -> Iterator[bool]:  # noqa: ARG002
+        self.held += not self.other
         yield not self.other
+
+    def is_asked(self) -> bool:
+        self.asked -= self.asked > 0
+        return self.asked > 0
 
     def holder(self) -> str:
         return self.other

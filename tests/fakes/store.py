@@ -18,6 +18,7 @@ class FakeStore:
         self._deployments: dict[DeploymentId, DeploymentRecord] = {}
         self._instances: dict[InstanceId, InstanceRecord] = {}
         self._events: list[Event] = []
+        self._saves = 0
 
     def intent(self) -> Intent:
         deployments = tuple(self._deployments[key] for key in sorted(self._deployments))
@@ -38,6 +39,7 @@ class FakeStore:
         if (known.version if known is not None else 0) != record.version:
             raise StoreConflict(f"{record.id} was changed by someone else meanwhile")
         table[record.id] = replace(record, version=record.version + 1)
+        self._saves += 1
 
     def forget_instance(self, key: InstanceId, event: Event) -> None:
         self._faults.effect("forget_instance", str(key))
@@ -49,10 +51,13 @@ class FakeStore:
 
     def events(self, subject: str, after: int = 0) -> list[tuple[int, Event]]:
         numbered = list(enumerate(self._events, 1))[after:]
-        return [(n, e) for n, e in numbered if e.subject == subject or e.subject.startswith(f"{subject}.")]
+        return [(n, e) for n, e in numbered if not subject or f"{e.subject}.".startswith(f"{subject}.")]
 
     def note(self, event: Event) -> None:
         self._tell(event)
+
+    def changes(self) -> int:
+        return self._saves
 
     def _tell(self, event: Event | None) -> None:
         if event is not None:
