@@ -20,6 +20,7 @@ from orchestrator.errors import VmroleError
 COMMANDS = {
     "up": ("service", "Create or change a deployment from a service file, and wait until it is ready."),
     "plan": ("service", "Show what `up` would do, and what becomes of each disk."),
+    "scale": ("scale", "Change how many instances a role has."),
     "down": ("service", "Delete a deployment."),
     "reboot": ("verbs", "Reboot instances, out of rotation meanwhile; every disk is kept."),
     "reimage": ("verbs", "Make instances anew from their image; local storage and volumes are kept."),

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.members import again
-from orchestrator.errors import Refused
+from orchestrator.errors import Refused, UserError
 from orchestrator.model.disks import MIB
 from orchestrator.model.names import InstanceId, VolumeId
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent, Wanted
-from orchestrator.model.spec import DiskKind
+from orchestrator.model.spec import DiskKind, Visibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,6 +49,27 @@ def retried(intent: Intent, record: DeploymentRecord, now: float) -> tuple[Insta
         and instance.wanted is Wanted.UP
         and (role := record.service.role(instance.id.role)) is not None
     )
+
+
+def scaled(record: DeploymentRecord, name: str, count: int) -> DeploymentRecord:
+    """The deployment with ``count`` instances of role ``name``; the very same record if it has so many.
+
+    Raises UserError when there is no such role, or when it has fewer ports on the VIP than instances.
+    """
+    role = record.service.role(name)
+    if role is None:
+        known = ", ".join(known.name for known in record.service.roles)
+        raise UserError(f"{record.id.service} has no role {name}; known: {known}", "`vmrole status` shows them")
+    for endpoint in role.endpoints:
+        room = endpoint.ports[1] - endpoint.ports[0] + 1
+        if endpoint.visibility is Visibility.INSTANCE and room < count:
+            said = f"endpoint {endpoint.name} of {name} has {room} ports for {count} instances"
+            raise UserError(said, "give it a longer range in the service file, then `vmrole up`")
+    if role.instances == count:
+        return record
+    roles = tuple(replace(known, instances=count) if known is role else known for known in record.service.roles)
+    service = replace(record.service, roles=roles)
+    return replace(record, service=service, revision=record.revision + 1)
 
 
 def withdrawn(record: DeploymentRecord, *, with_volumes: bool) -> DeploymentRecord:

@@ -77,6 +77,11 @@ def test_a_controller_that_is_killed_goes_on_when_it_is_started_again(lab, tmp_p
         process.wait(30)
     with controller(lab, tmp_path) as (_process, _log):
         eventually(lambda: lab.status("killed")["state"] == "ready", "it is ready", 90)
+        assert lab.ok("scale", "killed", "web", "2").out == "killed has 2 instances of web\n"
+        assert [i["name"] for i in lab.status("killed")["instances"] if i["in_rotation"]] == ["web-0", "web-1"]
+        assert lab.run("scale", "killed", "web", "1").code == 2  # not asked, and not said
+        lab.ok("scale", "killed", "web", "1", "--yes")
+        assert lab.domains() == [lab.instance("killed", "web-0")["domain"]]
         assert lab.ok("down", "killed", "--yes").out == "killed is deleted\n"
 
 

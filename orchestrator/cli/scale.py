@@ -1,0 +1,87 @@
+"""`vmrole scale`: another number of instances, without another file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.service import MARGIN_S, Time, confirm, find_deployment, settle
+from orchestrator.config.schema import MAX_INSTANCES
+from orchestrator.errors import StoreConflict, UserError, VmroleError
+
+if TYPE_CHECKING:
+    from orchestrator.cli.context import Context
+    from orchestrator.control.settle import Rest
+    from orchestrator.model.record import DeploymentRecord
+    from orchestrator.wiring import Wiring
+
+
+@click.command()
+@click.argument("service")
+@click.argument("role")
+@click.argument("count", type=click.IntRange(1, MAX_INSTANCES), metavar="N")
+@click.option("--yes", is_flag=True, help="Do not ask before instances are deleted.")
+@click.option("--timeout", type=Time(), metavar="TIME", help="Wait no longer than this (90s, 10m).")
+@click.pass_obj
+def scale(context: Context, service: str, role: str, count: int, yes: bool, timeout: float | None) -> None:
+    """Give ROLE of SERVICE N instances, and wait until they are ready, or gone.
+
+    The highest ordinals go: drained, shut down, deleted with overlay and local storage. Their volumes are kept, and
+    instances of the same names get them again. The next `vmrole up FILE` asks for what the file says.
+
+    \b
+    Example:
+      vmrole scale hello web 5
+    """
+    from orchestrator.cli.progress import display
+    from orchestrator.engine.deploy import scaled
+    from orchestrator.wiring import wired
+
+    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
+        known = find_deployment(wiring.store.intent(), service)
+        wanted = scaled(known, role, count)
+        before = known.service.role(role)
+        fewer = before.instances - count if before is not None else 0
+        if fewer > 0:
+            confirm(f"Delete {fewer} instances of {role} with overlays and local storage; volumes are kept?", yes=yes)
+        _save(wiring, known, wanted)
+        wait_s = timeout if timeout is not None else _patience(wanted, role, abs(fewer))
+        with display() as shown:
+            rest = settle(wiring, wanted.id, shown, wait_s)
+    _report(rest, service, role, count)
+
+
+def _save(wiring: Wiring, known: DeploymentRecord, wanted: DeploymentRecord) -> None:
+    from orchestrator.model.record import Event, Wanted
+
+    if known.wanted is not Wanted.UP:
+        raise UserError(f"{known.id.service} is being deleted", "`vmrole up FILE` makes it again")
+    if wanted == known:
+        return
+    event = Event(wiring.clock.now(), str(known.id), f"revision {wanted.revision} is wanted", actor="scale")
+    try:
+        wiring.store.save_deployment(wanted, event)
+    except StoreConflict as error:
+        what = f"another vmrole changed {known.id.service} at the same moment"
+        raise StoreConflict(what, "run the same command again") from error
+
+
+def _patience(record: DeploymentRecord, name: str, changed: int) -> float:
+    role = record.service.role(name)
+    each = role.ready.timeout_s + role.stop.drain_s + role.stop.timeout_s if role is not None else 0.0
+    return each * max(1, changed) + MARGIN_S
+
+
+def _report(rest: Rest, service: str, role: str, count: int) -> None:
+    from orchestrator.control.settle import End
+
+    if rest.error is not None:
+        raise rest.error
+    if rest.end is End.READY:
+        click.echo(f"{service} has {count} instances of {role}")
+        return
+    own = [s for s in rest.plan.instances if s.record.id.deployment.service == service and s.reason]
+    lines = [f"{service} is not at {count} instances of {role} in good order: {rest.end.value}"]
+    lines += [f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in own]
+    raise VmroleError("\n".join(lines), f"`vmrole events {service}` has the story; run the same command again")
