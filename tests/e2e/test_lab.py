@@ -26,7 +26,8 @@ from orchestrator.drivers.process import run
 from orchestrator.errors import Refused, UserError
 from orchestrator.lab import keeper, lifecycle, nodes, plan
 
-pytestmark = [pytest.mark.vm, pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a lab")]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a lab")
+pytestmark = [pytest.mark.vm, pytest.mark.alone, needs_root]
 
 ENV = {**os.environ, "PYTHONPATH": str(Path(orchestrator.__file__).parents[1])}
 VMROLE = (sys.executable, "-m", "orchestrator")
