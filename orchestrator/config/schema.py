@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -37,6 +38,7 @@ _MOUNT = re.compile(r"(?:/[A-Za-z0-9_.-]+){1,20}")
 NOT_BELOW = {"proc", "sys", "dev", "run"}
 NOT_FOR_DISKS = {"/boot", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/usr", "/tmp"}  # noqa: S108 - of the guest
 MAX_MOUNT = 100  # systemd names a unit after it, with up to four letters for one
+MAX_PROBES = 10
 MAX_DISKS = 20  # each is a device on the guest's PCI bus
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _MODE = re.compile(r"[0-7]{4}")
@@ -107,6 +109,18 @@ def _one_line(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("must be one line of printable characters, and not empty")
     return text.strip()
+
+
+def _ssh_user(text: str) -> str:
+    if not re.fullmatch(_USER, text):
+        raise ValueError(f"must be a user's name, got {text!r:.60}")
+    return text
+
+
+def _secret_source(text: str) -> str:
+    if not re.fullmatch(r"file:[^\0\n]+", text):
+        raise ValueError("must be file:PATH")
+    return text
 
 
 def _setting(text: str) -> str:
@@ -228,6 +242,12 @@ class SizeForm(_Form):
         return spec.Size(self.vcpus, self.memory, -(-(self.disk or 0) // 1024))
 
 
+class SecretForm(_Form):
+    """Where a secret is."""
+
+    secret: Annotated[str, AfterValidator(_secret_source)]
+
+
 class FileForm(_Form):
     """A file that setup writes."""
 
@@ -259,14 +279,79 @@ class SetupForm(_Form):
         )
 
 
+class HttpProbeForm(_Form):
+    """A page that has to be there: any answer from 200 to 399 will do."""
+
+    port: Port
+    path: Annotated[str, AfterValidator(_url_path)] = "/"
+
+
+class ProbeForm(_Form):
+    """A check of the role's own, of one kind."""
+
+    http: HttpProbeForm | None = None
+    tcp: Port | None = None
+    exec: Command | None = None
+    timeout: Annotated[float, BeforeValidator(bounded(seconds, "0.1s", "60s"))] = 5.0
+
+    @model_validator(mode="after")
+    def _is_one(self) -> ProbeForm:
+        if sum(found is not None for found in (self.http, self.tcp, self.exec)) != 1:
+            raise ValueError("must have exactly one of http, tcp and exec")
+        return self
+
+    def value(self) -> spec.Probe:
+        if self.http is not None:
+            return spec.Probe("http", self.http.port, self.http.path, timeout_s=self.timeout)
+        if self.tcp is not None:
+            return spec.Probe("tcp", self.tcp, timeout_s=self.timeout)
+        words = self.exec if isinstance(self.exec, str) else tuple(self.exec or ())
+        return spec.Probe("exec", words=words, timeout_s=self.timeout)
+
+
+class SshForm(_Form):
+    """Whom to be in a guest, and the private key for that."""
+
+    user: Annotated[str, AfterValidator(_ssh_user)] = "root"
+    key: SecretForm
+
+
 class ReadyForm(_Form):
-    """When an instance counts as ready."""
+    """When an instance counts as ready, and as healthy afterwards."""
 
     services: Annotated[list[Line] | None, BeforeValidator(_services)] = None
     timeout: Annotated[float, BeforeValidator(bounded(seconds, "1s", "24h"))] = 300.0
+    via: Literal["agent", "ssh", "network"] = "agent"
+    probes: Annotated[list[ProbeForm], Field(max_length=MAX_PROBES)] = []
+    successes: Annotated[int, Field(ge=1, le=20)] = 2
+    interval: Annotated[float, BeforeValidator(bounded(seconds, "1s", "1h"))] = 5.0
+    failures: Annotated[int, Field(ge=1, le=100)] = 3
+    window: Annotated[int, Field(ge=1, le=100)] = 5
+    ssh: SshForm | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ReadyForm:
+        if self.failures > self.window:
+            raise ValueError(f"failures is {self.failures}, more than the {self.window} looks of its window")
+        if (self.ssh is not None) != (self.via == "ssh"):
+            raise ValueError("via: ssh needs ssh: {user: …, key: …}; without it ssh means nothing")
+        if self.via == "network" and (self.services is not None or any(p.exec is not None for p in self.probes)):
+            raise ValueError("via: network sees no services and runs nothing in the guest: it has http and tcp probes")
+        return self
 
     def value(self) -> spec.Ready:
-        return spec.Ready(None if self.services is None else tuple(self.services), self.timeout)
+        return spec.Ready(
+            None if self.services is None else tuple(self.services),
+            self.timeout,
+            spec.Via(self.via),
+            tuple(probe.value() for probe in self.probes),
+            self.successes,
+            self.interval,
+            self.failures,
+            self.window,
+            self.ssh.user if self.ssh else "",
+            spec.SecretRef(self.ssh.key.secret) if self.ssh else None,
+        )
 
 
 class _DiskForm(_Form):
@@ -332,6 +417,26 @@ class RoleForm(_Form):
             raise ValueError(f"has {count} disks; {MAX_DISKS} are the most")
         return self
 
+    @model_validator(mode="after")
+    def _is_seen(self) -> RoleForm:
+        if self.ready.via == "network" and not self.ready.probes and not self._endpoint_probes():
+            raise ValueError("ready.via: network needs a probe, or an endpoint on the VIP: nothing else is seen")
+        return self
+
+    def _endpoint_probes(self) -> tuple[spec.Probe, ...]:
+        """What the network shows of a role that names no probes of its own: its endpoints on the VIP."""
+        found = [form.value(name) for name, form in self.endpoints.items()]
+        return tuple(
+            spec.Probe("http", e.target, e.check_path) if e.check_path else spec.Probe("tcp", e.target)
+            for e in found
+            if e.visibility is not spec.Visibility.INTERNAL
+        )
+
+    def _ready(self) -> spec.Ready:
+        ready = self.ready.value()
+        is_bare = ready.via is spec.Via.NETWORK and not ready.probes
+        return replace(ready, probes=self._endpoint_probes()) if is_bare else ready
+
     def _disks(self) -> tuple[spec.Disk, ...]:
         """Sorted by where they are mounted, so that /srv comes before /srv/data."""
         found = [form.value(name) for name, form in self.local_storage.items()]
@@ -346,7 +451,7 @@ class RoleForm(_Form):
             self.size.value(),
             tuple(endpoint.value(key) for key, endpoint in self.endpoints.items()),
             self.setup.value(),
-            self.ready.value(),
+            self._ready(),
             self.upgrade.max_unavailable,
             self._disks(),
             self.stop.value(),

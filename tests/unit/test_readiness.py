@@ -37,7 +37,7 @@ def test_all_is_up():
 @pytest.mark.parametrize(
     "idle",
     [
-        {**DEAD, "UnitFileState": "disabled"}, {**DEAD, "UnitFileState": "static"}, {**DEAD, "WantedBy": "x.target"},
+        {**DEAD, "UnitFileState": "disabled"}, {**DEAD, "UnitFileState": "masked"}, {**DEAD, "WantedBy": "x.target"},
         {**DEAD, "WantedBy": ""}, {**DEAD, "TriggeredBy": "x.socket"}, {**DEAD, "ConditionResult": "no"},
         {**DEAD, "Type": "oneshot"}, {"ActiveState": "reloading"},
     ],
@@ -90,7 +90,7 @@ def test_only_named_services_count_when_some_are_named():
     text = systemd(unit("ssh", **DEAD), unit("nginx"), unit("app", **DEAD), extra="failed db.service timeout\n")
     assert judge_services(text, ("nginx",)).waiting == ()
     report = judge_services(text, ("nginx", "app.service", "db", "none"))
-    assert report.waiting == ("app.service (inactive)", "none.service (not loaded)")
+    assert report.waiting == ("app.service (inactive, dead)", "none.service (not loaded)")
     assert report.failed == ("db.service (timeout)",)
 
 
