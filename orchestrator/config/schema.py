@@ -7,9 +7,11 @@ import re
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from orchestrator.config.fields import STRICT, Command, Line, Port, url_path
 from orchestrator.config.quantities import bounded, mebibytes, seconds
+from orchestrator.config.ready import ReadyForm
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
@@ -33,12 +35,10 @@ PHRASES = {
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
 }
-_PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
 _MOUNT = re.compile(r"(?:/[A-Za-z0-9_.-]+){1,20}")
 NOT_BELOW = {"proc", "sys", "dev", "run"}
 NOT_FOR_DISKS = {"/boot", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/usr", "/tmp"}  # noqa: S108 - of the guest
 MAX_MOUNT = 100  # systemd names a unit after it, with up to four letters for one
-MAX_PROBES = 10
 MAX_DISKS = 20  # each is a device on the guest's PCI bus
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _MODE = re.compile(r"[0-7]{4}")
@@ -49,12 +49,6 @@ _OWNER = re.compile(f"{_USER}:{_USER}")
 def _name(text: str) -> str:
     if not is_name(text):
         raise ValueError(f"{text!r:.60} is not a name: {NAME_RULE}")
-    return text
-
-
-def _url_path(text: str) -> str:
-    if not _PATH.fullmatch(text):
-        raise ValueError("must be a path of a URL, starting with /")
     return text
 
 
@@ -83,43 +77,6 @@ def _mode(value: object) -> str:
 def _owner(text: str) -> str:
     if not _OWNER.fullmatch(text):
         raise ValueError(f"must be user:group, like www-data:www-data, got {text!r:.60}")
-    return text
-
-
-def _command(value: object) -> object:
-    """A shell line or a list of words; said here, since pydantic would tell what is wrong once for each of the two."""
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError("must be a shell line, or a list of words that are texts")
-    if not words or not words[0].strip():
-        raise ValueError("is an empty command")
-    if any("\0" in word for word in words):
-        raise ValueError("holds a NUL, which no command can")
-    return value
-
-
-def _services(value: object) -> object:
-    """``auto`` → None. An explicit null is nothing that a user can have meant."""
-    if value != "auto" and not isinstance(value, list):
-        raise ValueError("must be auto or a list of services")
-    return None if value == "auto" else value
-
-
-def _one_line(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError("must be one line of printable characters, and not empty")
-    return text.strip()
-
-
-def _ssh_user(text: str) -> str:
-    if not re.fullmatch(_USER, text):
-        raise ValueError(f"must be a user's name, got {text!r:.60}")
-    return text
-
-
-def _secret_source(text: str) -> str:
-    if not re.fullmatch(r"file:[^\0\n]+", text):
-        raise ValueError("must be file:PATH")
     return text
 
 
@@ -164,10 +121,7 @@ def _cloud_config(value: object) -> str:
 Mode = Annotated[str, BeforeValidator(_mode)]
 Owner = Annotated[str, AfterValidator(_owner)]
 Name = Annotated[str, AfterValidator(_name)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 Ports = Annotated[tuple[int, int], BeforeValidator(_port_range)]
-Command = Annotated[str | list[str], BeforeValidator(_command)]
-Line = Annotated[str, AfterValidator(_one_line)]
 
 
 def in_words(found: object) -> str:
@@ -183,13 +137,13 @@ def in_words(found: object) -> str:
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = STRICT
 
 
 class CheckForm(_Form):
     """What HAProxy asks an instance for."""
 
-    path: Annotated[str, AfterValidator(_url_path)]
+    path: Annotated[str, AfterValidator(url_path)]
 
 
 class EndpointForm(_Form):
@@ -242,12 +196,6 @@ class SizeForm(_Form):
         return spec.Size(self.vcpus, self.memory, -(-(self.disk or 0) // 1024))
 
 
-class SecretForm(_Form):
-    """Where a secret is."""
-
-    secret: Annotated[str, AfterValidator(_secret_source)]
-
-
 class FileForm(_Form):
     """A file that setup writes."""
 
@@ -276,81 +224,6 @@ class SetupForm(_Form):
             commands=tuple(spec.Command(line if isinstance(line, str) else tuple(line)) for line in self.run),
             user_data=self.user_data,
             settings=tuple(sorted(self.settings.items())),
-        )
-
-
-class HttpProbeForm(_Form):
-    """A page that has to be there: any answer from 200 to 399 will do."""
-
-    port: Port
-    path: Annotated[str, AfterValidator(_url_path)] = "/"
-
-
-class ProbeForm(_Form):
-    """A check of the role's own, of one kind."""
-
-    http: HttpProbeForm | None = None
-    tcp: Port | None = None
-    exec: Command | None = None
-    timeout: Annotated[float, BeforeValidator(bounded(seconds, "0.1s", "60s"))] = 5.0
-
-    @model_validator(mode="after")
-    def _is_one(self) -> ProbeForm:
-        if sum(found is not None for found in (self.http, self.tcp, self.exec)) != 1:
-            raise ValueError("must have exactly one of http, tcp and exec")
-        return self
-
-    def value(self) -> spec.Probe:
-        if self.http is not None:
-            return spec.Probe("http", self.http.port, self.http.path, timeout_s=self.timeout)
-        if self.tcp is not None:
-            return spec.Probe("tcp", self.tcp, timeout_s=self.timeout)
-        words = self.exec if isinstance(self.exec, str) else tuple(self.exec or ())
-        return spec.Probe("exec", words=words, timeout_s=self.timeout)
-
-
-class SshForm(_Form):
-    """Whom to be in a guest, and the private key for that."""
-
-    user: Annotated[str, AfterValidator(_ssh_user)] = "root"
-    key: SecretForm
-
-
-class ReadyForm(_Form):
-    """When an instance counts as ready, and as healthy afterwards."""
-
-    services: Annotated[list[Line] | None, BeforeValidator(_services)] = None
-    timeout: Annotated[float, BeforeValidator(bounded(seconds, "1s", "24h"))] = 300.0
-    via: Literal["agent", "ssh", "network"] = "agent"
-    probes: Annotated[list[ProbeForm], Field(max_length=MAX_PROBES)] = []
-    successes: Annotated[int, Field(ge=1, le=20)] = 2
-    interval: Annotated[float, BeforeValidator(bounded(seconds, "1s", "1h"))] = 5.0
-    failures: Annotated[int, Field(ge=1, le=100)] = 3
-    window: Annotated[int, Field(ge=1, le=100)] = 5
-    ssh: SshForm | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> ReadyForm:
-        if self.failures > self.window:
-            raise ValueError(f"failures is {self.failures}, more than the {self.window} looks of its window")
-        if (self.ssh is not None) != (self.via == "ssh"):
-            raise ValueError("via: ssh needs ssh: {user: …, key: …}; without it ssh means nothing")
-        if self.via == "network" and (self.services is not None or any(p.exec is not None for p in self.probes)):
-            raise ValueError("via: network sees no services and runs nothing in the guest: it has http and tcp probes")
-        return self
-
-    def value(self) -> spec.Ready:
-        return spec.Ready(
-            None if self.services is None else tuple(self.services),
-            self.timeout,
-            spec.Via(self.via),
-            tuple(probe.value() for probe in self.probes),
-            self.successes,
-            self.interval,
-            self.failures,
-            self.window,
-            self.ssh.user if self.ssh else "",
-            spec.SecretRef(self.ssh.key.secret) if self.ssh else None,
         )
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.drivers.clock import SystemClock
-from orchestrator.engine.readiness import PROBE, Report, judge_services, setup_result
+from orchestrator.engine.readiness import PROBE, judge_services, setup_result
+from orchestrator.engine.systemd import Report
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.text import line, lines
 from orchestrator.model.world import GuestSeen

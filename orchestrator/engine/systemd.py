@@ -53,7 +53,9 @@ def judged(rows: Sequence[str], named: tuple[str, ...] | None, *, was_ready: boo
     if named is not None:
         return _named(seen, {_full(name) for name in named})
     failed = [sentence(name, why, seen.logs) for name, why in seen.failed.items()]
-    down = {name: why for name, unit in seen.units.items() if name not in seen.failed and (why := _why_down(unit, seen))}
+    down = {
+        name: why for name, unit in seen.units.items() if name not in seen.failed and (why := _why_down(unit, seen))
+    }
     is_settled = was_ready or (not seen.jobs and seen.state in {"running", "degraded"})
     waiting = [] if is_settled else [f"{line(job)} is queued" for job in seen.jobs]
     is_telling = is_settled or not waiting
