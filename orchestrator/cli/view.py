@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from orchestrator.engine.plan import Plan
     from orchestrator.engine.status import InstanceStatus
 
-COLOURS = {State.READY: "green", State.FAILED: "red", State.UNHEALTHY: "red", State.UNKNOWN: "yellow"}
+COLOURS = {
+    State.READY: "green",
+    State.FAILED: "red",
+    State.UNHEALTHY: "red",
+    State.UNKNOWN: "yellow",
+    State.BUSY: "yellow",
+}
 
 
 def print_json(value: object) -> None:
