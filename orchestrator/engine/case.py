@@ -75,7 +75,7 @@ class Case:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """The servers that it should have in rotation now: none unless it is ready, not busy, and not on its way out."""
+        """The servers that it should have in rotation now: none unless it is ready, and nothing keeps it out."""
         if self.role is None or not self.is_ready or not self.is_at_work:
             return ()
         return rotation.servers(self.record, self.role)

@@ -43,7 +43,13 @@ class FakeGuests:
         self._script = script
 
     def look(  # noqa: PLR0911 - one return a stage
-        self, host: FakeHost, machine: MachineId, *, dip: str, ready: Ready, known_boot: str | None
+        self,
+        host: FakeHost,
+        machine: MachineId,
+        *,
+        dip: str,
+        ready: Ready,
+        known_boot: str | None,  # noqa: ARG002
     ) -> GuestSeen:
         domain = host.domains.get(machine.domain)
         if domain is None or domain.power is not Power.RUNNING:
