@@ -95,9 +95,10 @@ class GuestSeen:
     """What was learnt of a guest, all of it the guest's own word.
 
     ``boot_id`` "" : the guest did not answer, or nobody in it can be asked. ``setup_done``: setup has ended;
-    ``setup_errors`` as cloud-init put them. ``settled``: the service manager has nothing left to start; ``waiting``/``failed``: services that are not
-    up yet, or have failed, each with its reason; probes that fail are among those that wait. Of a guest that has been
-    ready they are what the last whole look at its services found, ``settled`` only once there was one.
+    ``setup_errors`` as cloud-init put them. ``settled``: the service manager has nothing left to start;
+    ``waiting``/``failed``: services that are not up yet, or have failed, each with its reason; probes that fail are
+    among those that wait. Of a guest that has been ready these three are what the last whole look at its services
+    found, ``settled`` only once there was one.
 
     ``busy``: why the code in the guest wants to be out of rotation now; "" if it does not. ``frozen``: its file
     systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH, network).

@@ -47,9 +47,9 @@ class FakeGuests:
         host: FakeHost,
         machine: MachineId,
         *,
-        dip: str,
+        dip: str,  # noqa: ARG002 - all of them are at the same
         ready: Ready,
-        known_boot: str | None,  # noqa: ARG002
+        known_boot: str | None,
     ) -> GuestSeen:
         domain = host.domains.get(machine.domain)
         if domain is None or domain.power is not Power.RUNNING:
