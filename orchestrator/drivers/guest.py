@@ -152,7 +152,7 @@ class AgentGuests:
 
     def _by_ssh(self, memory: Memory, domain: str, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
         try:
-            way = self._ways().way(domain, dip, ready)
+            way = self._ways().way(domain, dip, ready, is_up=known_boot is not None)
             return replace(self._inside(way, memory, dip, ready, known_boot), reached=True)
         except (AgentSilent, AgentRefused) as error:
             return GuestSeen(waiting=(line(error.message),))

@@ -10,6 +10,7 @@ import contextlib
 import io
 import shlex
 import socket
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.model.spec import Ready, SecretRef
 
 PORT = 22
+FIRST_S = 4.0
 CONNECT_S = 15.0  # a small guest without KVM takes seconds to agree on keys
 KEYS: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
@@ -117,13 +119,18 @@ class SshWays:
         self._reveal = reveal
         self._links: dict[str, Future[SshWay]] = {}
         self._host_keys: dict[str, bytes] = {}
+        self._tried: set[str] = set()
 
-    def way(self, domain: str, dip: str, ready: Ready) -> SshWay:
-        """The machine's connection. Raises AgentSilent while there is none; another one is then under way."""
+    def way(self, domain: str, dip: str, ready: Ready, *, is_up: bool) -> SshWay:
+        """The machine's connection. Raises AgentSilent while there is none; another one is then under way.
+
+        ``is_up``: it should be possible to connect: the first time that is waited for.
+        """
         link = self._links.get(domain)
         if link is None:
-            self._links[domain] = self._place.ask(lambda: self._connected(domain, dip, ready))
-            raise AgentSilent(f"SSH at {dip}: connecting")
+            link = self._links[domain] = self._place.ask(lambda: self._connected(domain, dip, ready))
+            wait([link], timeout=FIRST_S if is_up and domain not in self._tried else 0)
+            self._tried.add(domain)
         if not link.done():
             raise AgentSilent(f"SSH at {dip}: connecting")
         try:
@@ -139,6 +146,7 @@ class SshWays:
     def forget(self, domain: str) -> None:
         """End a machine's connection; its host key counts no more."""
         self._host_keys.pop(domain, None)
+        self._tried.discard(domain)
         link = self._links.pop(domain, None)
         if link is not None:
             link.add_done_callback(_end)
