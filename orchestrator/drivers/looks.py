@@ -112,7 +112,7 @@ def _answer(question: Question, way: Way | None) -> Report | None:
 
 def _joined(found: Sequence[Report]) -> Report:
     return Report(
-        all(report.settled for report in found),
+        bool(found) and all(report.settled for report in found),
         tuple(text for report in found for text in report.waiting),
         tuple(text for report in found for text in report.failed),
     )

@@ -124,6 +124,6 @@ def test_guests_without_an_agent(lab, tmp_path, key):
         assert marks == sorted(marks)
 
     begun = time.monotonic()
-    lab.ok("stop", "mute/net-0", "mute/ssh-0", "--yes", timeout=90)
+    lab.ok("stop", "mute/net-0", "mute/ssh-0", timeout=90)
     assert time.monotonic() - begun < 30
     assert {i["state"] for i in lab.status("mute")["instances"]} == {"stopped"}
