@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.model.action import Frontend, Server
     from orchestrator.model.names import DeploymentCopy, DeploymentId, InstanceId, MachineId, VolumeId
     from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent
-    from orchestrator.model.spec import Disk, MachineSpec
+    from orchestrator.model.spec import Disk, MachineSpec, Ready
     from orchestrator.model.world import BalancerSeen, GuestSeen, HostName, HostSeen, Lease
 
 Progress = Callable[[str], None]
@@ -133,8 +133,13 @@ class Host(Protocol):
 class Guests(Protocol):
     """Guests, by their agents. What they answer is their own word: capped, checked, made safe to print."""
 
-    def look(self, host: Host, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None) -> GuestSeen:
-        """How far the guest is. A guest that still runs the boot ``known_boot`` is not asked for more than that."""
+    def look(self, host: Host, machine: MachineId, *, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
+        """How far the guest is, and how well once it is ready; in the way, and by the probes, that ``ready`` says.
+
+        ``known_boot``: the boot in which it became ready ("" if that has no id), None until it has. In that boot every
+        look asks only for signs of life and whether it is busy; services and probes are asked anew each interval, and
+        what they said last is told until then: not ``settled`` as long as they have not.
+        """
 
     def shut_down(self, host: Host, machine: MachineId, act: Act) -> None:
         """Give notice of ``act`` and ask the guest to shut down: by its agent, else by the power button.

@@ -18,6 +18,7 @@ from orchestrator.drivers.haproxy import HaproxyBalancer
 from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.images import Repository
 from orchestrator.drivers.lease import FileLease
+from orchestrator.drivers.place import Place
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.drivers.sqlite import SqliteStore
 from orchestrator.errors import Refused
@@ -86,11 +87,12 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
     clock, store = SystemClock(), SqliteStore(home / "vmrole.db", owner)
     hosts = {host.name: LibvirtHost(host, owner) for host in site.hosts}
     balancer, images = HaproxyBalancer(site, home / "run"), repository(home, clock)
-    guests = AgentGuests()
+    guests = AgentGuests(place=Place(site.balancer))
     observer = Observer(hosts, guests, balancer)
     loop = Loop(observer, Effects(hosts, guests, balancer, images, IsoSeeds(), store, report), clock)
     try:
         yield Wiring(home, site, clock, store, hosts, balancer, images, FileLease(home / "loop.lock"), loop)
     finally:
         loop.close()
+        guests.close()
         store.close()

@@ -12,7 +12,7 @@ from orchestrator.model.names import DeploymentId, InstanceId, MachineId, is_nam
 
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
-    from orchestrator.drivers.guest import Outcome
+    from orchestrator.drivers.looks import Outcome
     from orchestrator.ports import Clock, Host
 
 SILENCE_S = 10.0

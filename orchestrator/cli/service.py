@@ -251,16 +251,19 @@ def _is_started(plan: Plan, key: DeploymentId) -> bool:
 def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: bool) -> None:
     from orchestrator.cli.view import consoles, own
     from orchestrator.control.settle import End
+    from orchestrator.engine.status import State
     from orchestrator.model.record import Wanted
 
     name, statuses = record.id.service, own(rest.plan, record)
     if rest.end is End.READY:
         news = "is ready" if is_new or rest.has_changed else "is ready: nothing to change"
-        up = [status for status in statuses if status.record.wanted is Wanted.UP]
+        up = [s for s in statuses if s.record.wanted is Wanted.UP and s.state is not State.BUSY]
         click.echo(f"{name} {news}; {len(up)} of {len(statuses)} instances in rotation{_where(record)}")
         for status in statuses:
-            if status not in up:
-                said = f"{name}/{status.record.id.name}"
+            said = f"{name}/{status.record.id.name}"
+            if status.state is State.BUSY:
+                click.echo(f"{said} is busy, and out of rotation: {status.reason}")
+            elif status not in up:
                 click.echo(f"{said} is stopped, and stays so; `vmrole start {said}` brings it up")
         return
     if rest.end is End.ENOUGH and no_wait:

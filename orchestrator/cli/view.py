@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.plan import Plan
     from orchestrator.engine.status import InstanceStatus
 
-COLOURS = {State.READY: "green", State.FAILED: "red", State.UNHEALTHY: "red", State.UNKNOWN: "yellow"}
+RED, YELLOW = (State.FAILED, State.UNHEALTHY), (State.UNKNOWN, State.BUSY)
+COLOURS = {State.READY: "green", **dict.fromkeys(RED, "red"), **dict.fromkeys(YELLOW, "yellow")}
 
 
 def print_json(value: object) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.cli.progress import Display
-    from orchestrator.drivers.guest import Outcome
+    from orchestrator.drivers.looks import Outcome
     from orchestrator.engine.status import InstanceStatus
     from orchestrator.model.image import Image
     from orchestrator.model.record import DeploymentRecord, InstanceRecord

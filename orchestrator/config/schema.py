@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from orchestrator.config.fields import STRICT, Command, Line, Port, url_path
 from orchestrator.config.quantities import bounded, mebibytes, seconds
+from orchestrator.config.ready import ReadyForm
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
@@ -32,7 +35,6 @@ PHRASES = {
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
 }
-_PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
 _MOUNT = re.compile(r"(?:/[A-Za-z0-9_.-]+){1,20}")
 NOT_BELOW = {"proc", "sys", "dev", "run"}
 NOT_FOR_DISKS = {"/boot", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/usr", "/tmp"}  # noqa: S108 - of the guest
@@ -47,12 +49,6 @@ _OWNER = re.compile(f"{_USER}:{_USER}")
 def _name(text: str) -> str:
     if not is_name(text):
         raise ValueError(f"{text!r:.60} is not a name: {NAME_RULE}")
-    return text
-
-
-def _url_path(text: str) -> str:
-    if not _PATH.fullmatch(text):
-        raise ValueError("must be a path of a URL, starting with /")
     return text
 
 
@@ -82,31 +78,6 @@ def _owner(text: str) -> str:
     if not _OWNER.fullmatch(text):
         raise ValueError(f"must be user:group, like www-data:www-data, got {text!r:.60}")
     return text
-
-
-def _command(value: object) -> object:
-    """A shell line or a list of words; said here, since pydantic would tell what is wrong once for each of the two."""
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError("must be a shell line, or a list of words that are texts")
-    if not words or not words[0].strip():
-        raise ValueError("is an empty command")
-    if any("\0" in word for word in words):
-        raise ValueError("holds a NUL, which no command can")
-    return value
-
-
-def _services(value: object) -> object:
-    """``auto`` → None. An explicit null is nothing that a user can have meant."""
-    if value != "auto" and not isinstance(value, list):
-        raise ValueError("must be auto or a list of services")
-    return None if value == "auto" else value
-
-
-def _one_line(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError("must be one line of printable characters, and not empty")
-    return text.strip()
 
 
 def _setting(text: str) -> str:
@@ -150,10 +121,7 @@ def _cloud_config(value: object) -> str:
 Mode = Annotated[str, BeforeValidator(_mode)]
 Owner = Annotated[str, AfterValidator(_owner)]
 Name = Annotated[str, AfterValidator(_name)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 Ports = Annotated[tuple[int, int], BeforeValidator(_port_range)]
-Command = Annotated[str | list[str], BeforeValidator(_command)]
-Line = Annotated[str, AfterValidator(_one_line)]
 
 
 def in_words(found: object) -> str:
@@ -169,13 +137,13 @@ def in_words(found: object) -> str:
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = STRICT
 
 
 class CheckForm(_Form):
     """What HAProxy asks an instance for."""
 
-    path: Annotated[str, AfterValidator(_url_path)]
+    path: Annotated[str, AfterValidator(url_path)]
 
 
 class EndpointForm(_Form):
@@ -259,16 +227,6 @@ class SetupForm(_Form):
         )
 
 
-class ReadyForm(_Form):
-    """When an instance counts as ready."""
-
-    services: Annotated[list[Line] | None, BeforeValidator(_services)] = None
-    timeout: Annotated[float, BeforeValidator(bounded(seconds, "1s", "24h"))] = 300.0
-
-    def value(self) -> spec.Ready:
-        return spec.Ready(None if self.services is None else tuple(self.services), self.timeout)
-
-
 class _DiskForm(_Form):
     """What every disk beside the overlay has."""
 
@@ -332,6 +290,26 @@ class RoleForm(_Form):
             raise ValueError(f"has {count} disks; {MAX_DISKS} are the most")
         return self
 
+    @model_validator(mode="after")
+    def _is_seen(self) -> RoleForm:
+        if self.ready.via == "network" and not self.ready.probes and not self._endpoint_probes():
+            raise ValueError("ready.via: network needs a probe, or an endpoint on the VIP: nothing else is seen")
+        return self
+
+    def _endpoint_probes(self) -> tuple[spec.Probe, ...]:
+        """What the network shows of a role that names no probes of its own: its endpoints on the VIP."""
+        found = [form.value(name) for name, form in self.endpoints.items()]
+        return tuple(
+            spec.Probe("http", e.target, e.check_path) if e.check_path else spec.Probe("tcp", e.target)
+            for e in found
+            if e.visibility is not spec.Visibility.INTERNAL
+        )
+
+    def _ready(self) -> spec.Ready:
+        ready = self.ready.value()
+        is_bare = ready.via is spec.Via.NETWORK and not ready.probes
+        return replace(ready, probes=self._endpoint_probes()) if is_bare else ready
+
     def _disks(self) -> tuple[spec.Disk, ...]:
         """Sorted by where they are mounted, so that /srv comes before /srv/data."""
         found = [form.value(name) for name, form in self.local_storage.items()]
@@ -346,7 +324,7 @@ class RoleForm(_Form):
             self.size.value(),
             tuple(endpoint.value(key) for key, endpoint in self.endpoints.items()),
             self.setup.value(),
-            self.ready.value(),
+            self._ready(),
             self.upgrade.max_unavailable,
             self._disks(),
             self.stop.value(),

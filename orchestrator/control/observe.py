@@ -14,10 +14,11 @@ from orchestrator.control.workers import Workers
 from orchestrator.engine.status import since
 from orchestrator.errors import VmroleError
 from orchestrator.model.names import MachineId
+from orchestrator.model.spec import Ready
 from orchestrator.model.world import BalancerSeen, GuestSeen, HostSeen, Power, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from orchestrator.model.record import InstanceRecord, Intent
     from orchestrator.ports import Balancer, Guests, Host
@@ -44,7 +45,7 @@ class Observer:
         balancer = self._look_at_balancer()
         hosts = {name: self._answer(name, future) for name, future in asked.items()}
         running = [record for record in intent.instances if _runs(record, hosts)]
-        guests = self._look_at_guests(running, _services(intent))
+        guests = self._look_at_guests(running, intent)
         consoles = self._consoles([r for r in running if _is_telling(r, guests[_id(r)], now)])
         return World(hosts, guests, consoles, balancer, trouble, full)
 
@@ -69,16 +70,15 @@ class Observer:
         except VmroleError as error:
             return BalancerSeen(problem=error.message)
 
-    def _look_at_guests(
-        self, records: Iterable[InstanceRecord], services: Callable[[InstanceRecord], tuple[str, ...] | None]
-    ) -> dict[MachineId, GuestSeen]:
+    def _look_at_guests(self, records: Iterable[InstanceRecord], intent: Intent) -> dict[MachineId, GuestSeen]:
         asked = {
             _id(record): self._pools[record.host].submit(
                 self._guests.look,
                 self._hosts[record.host],
                 _id(record),
-                known_boot=record.boot_id if record.timeline.services is not None else "",
-                services=services(record),
+                dip=record.dip,
+                ready=_ready(record, intent),
+                known_boot=record.boot_id if record.timeline.services is not None else None,
             )
             for record in records
         }
@@ -118,13 +118,11 @@ def _runs(record: InstanceRecord, hosts: Mapping[str, HostSeen]) -> bool:
     return domain is not None and domain.power is Power.RUNNING
 
 
-def _services(intent: Intent) -> Callable[[InstanceRecord], tuple[str, ...] | None]:
-    def services(record: InstanceRecord) -> tuple[str, ...] | None:
-        deployment = intent.deployment(record.id.deployment)
-        role = deployment.service.role(record.id.role) if deployment is not None else None
-        return role.ready.services if role is not None else None
-
-    return services
+def _ready(record: InstanceRecord, intent: Intent) -> Ready:
+    """How the instance's role wants to be looked at; as by default if it has none any more."""
+    deployment = intent.deployment(record.id.deployment)
+    role = deployment.service.role(record.id.role) if deployment is not None else None
+    return role.ready if role is not None else Ready()
 
 
 def _is_telling(record: InstanceRecord, guest: GuestSeen, now: float) -> bool:

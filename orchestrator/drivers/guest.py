@@ -1,22 +1,24 @@
 """Guests, by their agents: how far one is on its way to ready, and commands run in it, the last one too.
 
-A look costs a few cheap calls. The services are judged by one probe that runs inside the guest and waits there for
-its service manager to settle, so the guest is not made slower by being watched; the probe under way is remembered
-here, and lost without harm when this process ends.
+A look costs a few cheap calls, and is over within LOOK_S. What takes time is started in one look and collected in a
+later one (see ``looks``), so that neither the guest nor we are made slower by it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.drivers import looks
 from orchestrator.drivers.clock import SystemClock
-from orchestrator.engine.readiness import PROBE, Report, judge_services, setup_result
+from orchestrator.drivers.looks import BOOT_ID, CALL_S, FILE_BYTES, Memory, Outcome, Rounds
+from orchestrator.drivers.place import Place
 from orchestrator.errors import AgentRefused, AgentSilent
+from orchestrator.model.spec import Via
 from orchestrator.model.text import line, lines
 from orchestrator.model.world import GuestSeen
 from orchestrator.render.disks import grow_argv
@@ -24,24 +26,20 @@ from orchestrator.render.disks import grow_argv
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from orchestrator.drivers.looks import Way
+    from orchestrator.drivers.ssh import SshWays
+    from orchestrator.engine.systemd import Report
     from orchestrator.model.names import MachineId
     from orchestrator.model.record import Act
-    from orchestrator.model.spec import Disk
+    from orchestrator.model.spec import Disk, Ready, SecretRef
     from orchestrator.ports import Clock, Host
 
-CALL_S = 5.0
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
-RESULT = "/run/cloud-init/result.json"
-STATUS = "/run/cloud-init/status.json"
-OUTPUT = "/var/log/cloud-init-output.log"
 # A command's output goes to files and is read in pieces: an answer of more than 4 MiB is lost on its way, and one of
 # more than 10 MiB ends libvirt's channel to the agent for good (measured). The command's words are its arguments.
 SPOOL = r"""umask 077; d=$(mktemp -d /tmp/vmrole-exec.XXXXXX) || exit 126
 ( "$@" ) >"$d/out" 2>"$d/err" </dev/null; code=$?; echo "$d"; exit $code"""
 _SPOOL_FOLDER = re.compile(r"/tmp/vmrole-exec\.[A-Za-z0-9]+")  # noqa: S108 - the guest's, made by its mktemp
-_ITS_OWN = re.compile(r"Cloud-init v\. |[0-9-]{10} [0-9:,]{12} - [a-z_]+\.py\[")  # cloud-init's own lines in OUTPUT
 PIECE_BYTES = 1024 * 1024
-FILE_BYTES = 64 * 1024
 GROW_S = 30.0
 # The notice, the guest's own hook, the end. Who makes the file does it: asked again, it is on its way already.
 # By its path: busybox's shell has a "poweroff" of its own, which only busybox's init understands.
@@ -49,64 +47,163 @@ STOP = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 022; mkdir -p /run/vm
 (set -C; echo "$1" >/run/vmrole/stopping) 2>/dev/null || [ ! -e /run/vmrole/stopping ] || exit 0
 [ ! -x /etc/vmrole/stopping ] || /etc/vmrole/stopping "$1" </dev/null
 /sbin/poweroff || poweroff"""
-PROBE_BYTES = 1024 * 1024
+
+
+LOOK_S = 8.0  # a look at one guest ends by then, however slowly each call is answered
+SURE_S, SURE_TRIES = 0.03, 8
+FORGET_S = 120.0  # after so long without a look a machine is gone
+
+
+class Asks(Protocol):
+    """Whatever passes a command on to a guest's agent: a host."""
+
+    def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A command that ended in a guest. ``code``: its exit code, or 128 + n if signal n ended it."""
+class Hurried:
+    """A host whose guests are given no more time than is left until ``deadline``."""
 
-    code: int
-    stdout: bytes
-    stderr: bytes
+    host: Asks
+    clock: Clock
+    deadline: float
+
+    def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
+        left_s = self.deadline - self.clock.now()
+        if left_s < 1:
+            raise AgentSilent(f"the guest agent of {domain} takes too long over each of its answers")
+        return self.host.agent(domain, command, arguments, min(timeout_s, left_s))
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWay:
+    """One guest by its agent: what ``looks.Way`` asks for."""
+
+    host: Asks
+    domain: str
+
+    def read(self, path: str, *, last_bytes: int = 0) -> str:
+        return _read(self.host, self.domain, path, last_bytes=last_bytes)
+
+    def start(self, argv: Sequence[str]) -> int:
+        return start(self.host, self.domain, argv)
+
+    def poll(self, pid: int) -> Outcome | None:
+        return poll(self.host, self.domain, pid)
+
+    def is_frozen(self) -> bool:
+        """Whether its file systems are frozen: the agent then refuses nearly everything, but not to say so."""
+        try:
+            return self.host.agent(self.domain, "guest-fsfreeze-status", {}, CALL_S) == "frozen"
+        except (AgentRefused, AgentSilent):
+            return False
 
 
 class AgentGuests:
-    """Looks at guests, and runs commands in them."""
+    """Looks at guests, and runs commands in them. ``reveal``: the secret that a reference stands for."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        place: Place | None = None,
+        reveal: Callable[[SecretRef], bytes] | None = None,
+    ) -> None:
         self._clock = clock or SystemClock()
-        self._probes: dict[str, tuple[str, int]] = {}  # domain → (boot, process in the guest)
-        self._reports: dict[str, tuple[str, Report]] = {}  # domain → (boot, what its last probe found)
+        self._place = place or Place()
+        self._rounds = Rounds(self._place)
+        self._reveal = reveal or revealed
+        self._ssh: SshWays | None = None
+        self._memories: dict[str, Memory] = {}
 
-    def look(self, host: Host, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None) -> GuestSeen:
+    def look(self, host: Host, machine: MachineId, *, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
+        now = self._clock.now()
+        memory = self._remembered(machine.domain, now)
+        if not memory.lock.acquire(blocking=False):
+            return GuestSeen()  # the last look still hangs there
         try:
-            boot = line(_read(host, machine.domain, BOOT_ID))
-            if not boot or boot == known_boot:
-                return GuestSeen(boot)
-            return self._far(host, machine.domain, boot, services)
+            if ready.via is Via.NETWORK:
+                return self._from_outside(memory, dip, ready, was_ready=known_boot is not None, now=now)
+            if ready.via is Via.SSH:
+                return self._by_ssh(memory, machine.domain, dip, ready, known_boot)
+            return self._by_agent(
+                AgentWay(Hurried(host, self._clock, now + LOOK_S), machine.domain), memory, dip, ready, known_boot
+            )
+        finally:
+            memory.lock.release()
+
+    def _remembered(self, domain: str, now: float) -> Memory:
+        for name, memory in tuple(self._memories.items()):
+            if now - memory.used > FORGET_S and self._memories.pop(name, None) is not None and self._ssh is not None:
+                self._ssh.forget(name)
+        found = self._memories.setdefault(domain, Memory())
+        found.used = now
+        return found
+
+    def _from_outside(self, memory: Memory, dip: str, ready: Ready, *, was_ready: bool, now: float) -> GuestSeen:
+        """A guest that nobody can be asked in: once its ports answer it is taken as set up."""
+        if not was_ready and memory.boot:
+            memory.restart("")  # it is to become ready once more
+        memory.boot = "ready" if was_ready else ""
+        go_on = self._rounds.when_ready if was_ready else self._rounds.until_ready
+        report = go_on(memory, None, dip, ready, now)
+        is_there = was_ready or memory.streak > 0
+        seen = GuestSeen(settled=report.settled, waiting=report.waiting, failed=report.failed, reached=is_there)
+        return replace(seen, setup_done=is_there, settled=report.settled and is_there)
+
+    def _by_ssh(self, memory: Memory, domain: str, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
+        try:
+            way = self._ways().way(domain, dip, ready, is_up=known_boot is not None)
+            return replace(self._inside(way, memory, dip, ready, known_boot), reached=True)
+        except (AgentSilent, AgentRefused) as error:
+            return GuestSeen(waiting=(line(error.message),))
+
+    def _ways(self) -> SshWays:
+        if self._ssh is None:
+            from orchestrator.drivers.ssh import SshWays  # noqa: PLC0415 - takes 0.2 s to load, and few need it
+
+            self._ssh = SshWays(self._place, self._reveal)
+        return self._ssh
+
+    def _by_agent(self, way: AgentWay, memory: Memory, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
+        try:
+            return self._inside(way, memory, dip, ready, known_boot)
         except AgentSilent:
             return GuestSeen()
         except AgentRefused as error:
-            return GuestSeen(waiting=(str(error),))
+            return GuestSeen(waiting=(line(error.message),), frozen=way.is_frozen())
 
-    def _far(self, host: Host, domain: str, boot: str, services: tuple[str, ...] | None) -> GuestSeen:
-        try:
-            errors = setup_result(_read(host, domain, RESULT))
-        except AgentRefused:  # no such file: setup has not ended
-            errors = None
+    def _inside(self, way: Way, memory: Memory, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
+        boot = line(way.read(BOOT_ID))
+        if not boot:
+            return GuestSeen()
+        if boot != memory.boot:
+            memory.restart(boot)
+        if boot == known_boot:
+            report = self._rounds.when_ready(memory, way, dip, ready, self._clock.now())
+            return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, looks.busy(way))
+        errors = looks.setup_errors(way)
         if errors is None:
-            return GuestSeen(boot, setup_stage=_setup_stage(host, domain))
+            return GuestSeen(boot, setup_stage=looks.setup_stage(way))
         if errors:
-            return GuestSeen(boot, setup_done=True, setup_errors=(*errors, *_last_words(host, domain)))
-        report = self._probe(host, domain, boot, services)
-        return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed)
+            return GuestSeen(boot, setup_done=True, setup_errors=errors)
+        report = self._sure(memory, way, dip, ready)
+        busy = looks.busy(way) if report.settled else ""
+        return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, busy)
 
-    def _probe(self, host: Host, domain: str, boot: str, services: tuple[str, ...] | None) -> Report:
-        """Start a probe, or collect the one under way; until it ends, what the last one found, but not as settled."""
-        known = self._reports.get(domain, ("", Report(settled=False)))
-        last = known[1] if known[0] == boot else Report(settled=False)
-        running = self._probes.get(domain)
-        if running is None or running[0] != boot:
-            self._probes[domain] = (boot, start(host, domain, ["/bin/sh", "-c", PROBE]))
-            return Report(settled=False, waiting=last.waiting)
-        outcome = poll(host, domain, running[1])
-        if outcome is None:
-            return Report(settled=False, waiting=last.waiting)
-        del self._probes[domain]
-        report = judge_services(outcome.stdout[:PROBE_BYTES].decode(errors="replace"), services)
-        self._reports[domain] = (boot, report)
+    def _sure(self, memory: Memory, way: Way, dip: str, ready: Ready) -> Report:
+        """The services of a guest that is not ready yet. One that has just been found well is not left for that."""
+        report = looks.UNSEEN
+        for _try in range(SURE_TRIES):
+            report = self._rounds.until_ready(memory, way, dip, ready, self._clock.now())
+            if report.settled or memory.streak == 0:
+                break
+            self._clock.wait(SURE_S)
         return report
+
+    def close(self) -> None:
+        for domain in tuple(self._memories) if self._ssh is not None else ():
+            self._ways().forget(domain)
+        self._place.close()
 
     def shut_down(self, host: Host, machine: MachineId, act: Act) -> None:
         """By what there is: our script, else (Windows, guest-exec disabled) the agent's own way, else the power button.
@@ -134,6 +231,15 @@ class AgentGuests:
             raise AgentRefused(f"{machine.domain} cannot enlarge disk {disk.name}: {said[-1]}")
 
 
+def revealed(secret: SecretRef) -> bytes:
+    """A secret out of a file. Raises AgentRefused when it cannot be read."""
+    path = Path(secret.source.removeprefix("file:"))
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AgentRefused(f"the secret {secret.source} cannot be read: {error.strerror}") from error
+
+
 def _power_down(host: Host, machine: MachineId) -> None:
     """Ask the agent to shut the guest down by its own means: it has no answer for the case that it does."""
     try:
@@ -144,7 +250,7 @@ def _power_down(host: Host, machine: MachineId) -> None:
         host.shut_down(machine)
 
 
-def start(host: Host, domain: str, argv: Sequence[str], *, stdin: bytes = b"") -> int:
+def start(host: Asks, domain: str, argv: Sequence[str], *, stdin: bytes = b"") -> int:
     """Start a command in a guest and return its process id there. Raises AgentSilent, AgentRefused."""
     arguments: dict[str, object] = {"path": argv[0], "arg": list(argv[1:]), "capture-output": True}
     if stdin:
@@ -152,7 +258,7 @@ def start(host: Host, domain: str, argv: Sequence[str], *, stdin: bytes = b"") -
     return _integer(_dict(host.agent(domain, "guest-exec", arguments, CALL_S)).get("pid"))
 
 
-def poll(host: Host, domain: str, pid: int) -> Outcome | None:
+def poll(host: Asks, domain: str, pid: int) -> Outcome | None:
     """What a command that was started left when it ended; None while it runs. Raises AgentSilent, AgentRefused."""
     status = _dict(host.agent(domain, "guest-exec-status", {"pid": pid}, CALL_S))
     if not status.get("exited"):
@@ -162,7 +268,7 @@ def poll(host: Host, domain: str, pid: int) -> Outcome | None:
     return Outcome(code, _bytes(status.get("out-data", "")), _bytes(status.get("err-data", "")))
 
 
-def execute(host: Host, domain: str, argv: Sequence[str], *, clock: Clock, on_wait: Callable[[float], None]) -> Outcome:
+def execute(host: Asks, domain: str, argv: Sequence[str], *, clock: Clock, on_wait: Callable[[float], None]) -> Outcome:
     """Run a command in a guest to its end; ``on_wait`` is told the seconds so far, again and again."""
     begun = clock.now()
     pid = start(host, domain, ["/bin/sh", "-c", SPOOL, "vmrole", *argv])
@@ -180,7 +286,7 @@ def execute(host: Host, domain: str, argv: Sequence[str], *, clock: Clock, on_wa
         start(host, domain, ["/bin/rm", "-rf", folder])
 
 
-def _read_all(host: Host, domain: str, path: str) -> bytes:
+def _read_all(host: Asks, domain: str, path: str) -> bytes:
     """A file of any size, in pieces that the agent's channel carries."""
     handle = _integer(host.agent(domain, "guest-file-open", {"path": path, "mode": "r"}, CALL_S))
     parts = []
@@ -197,25 +303,7 @@ def _piece(handle: int) -> dict[str, object]:
     return {"handle": handle, "count": PIECE_BYTES}
 
 
-def _last_words(host: Host, domain: str) -> tuple[str, ...]:
-    """What setup's commands printed last: cloud-init's own errors often only say that there was one."""
-    try:
-        said = [text for text in lines(_read(host, domain, OUTPUT, last_bytes=2048)) if not _ITS_OWN.match(text)]
-    except (AgentRefused, AgentSilent):
-        return ()
-    return (f"its last output: {' / '.join(said[-3:])}",) if said else ()
-
-
-def _setup_stage(host: Host, domain: str) -> str:
-    """The stage that cloud-init says it is in; "" before it says anything."""
-    try:
-        stage = json.loads(_read(host, domain, STATUS))["v1"]["stage"]
-    except (AgentRefused, ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    return line(str(stage)) if stage else ""
-
-
-def _read(host: Host, domain: str, path: str, *, last_bytes: int = 0) -> str:
+def _read(host: Asks, domain: str, path: str, *, last_bytes: int = 0) -> str:
     """A small text file of the guest, or its end. Raises AgentRefused when it is not there."""
     handle = _integer(host.agent(domain, "guest-file-open", {"path": path, "mode": "r"}, CALL_S))
     try:
@@ -227,7 +315,7 @@ def _read(host: Host, domain: str, path: str, *, last_bytes: int = 0) -> str:
     return _bytes(answer.get("buf-b64", "")).decode(errors="replace")
 
 
-def _seek_to_end(host: Host, domain: str, handle: int, last_bytes: int) -> None:
+def _seek_to_end(host: Asks, domain: str, handle: int, last_bytes: int) -> None:
     """Stand ``last_bytes`` before a file's end, or at its beginning if it is shorter."""
     end: dict[str, object] = {"handle": handle, "offset": 0, "whence": 2}
     size = _integer(_dict(host.agent(domain, "guest-file-seek", end, CALL_S)).get("position"))

@@ -121,3 +121,18 @@ def attach(argv: Sequence[str]) -> int:
     except FileNotFoundError as error:
         raise Missing(f"the program {argv[0]} is not installed", "run `make setup`, or install it") from error
     return code if code >= 0 else 128 - code
+
+
+def lend(argv: Sequence[str], file: int, *, timeout_s: float = 10.0) -> None:
+    """Run a short program that is given an open file, under the same number; errors as in :func:`run`."""
+    log.debug("run %s", shlex.join(argv))
+    try:
+        done = subprocess.run(
+            list(argv), pass_fds=(file,), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except FileNotFoundError as error:
+        raise Missing(f"the program {argv[0]} is not installed", "run `make setup`, or install it") from error
+    except subprocess.TimeoutExpired as error:
+        raise TransientError(f"{shlex.join(argv)} did not end within {timeout_s:.0f} s") from error
+    if done.returncode != 0:
+        raise ProgramFailed(argv, done.returncode, done.stderr)

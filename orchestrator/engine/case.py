@@ -69,9 +69,14 @@ class Case:
         return self.is_wanted and is_running and has_become
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether nothing keeps it out of rotation once it is ready: it is neither busy nor on its way out."""
+        return self.record.farewell is None and self.record.busy is None
+
+    @property
     def servers(self) -> tuple[Server, ...]:
-        """The servers that it should have in rotation now: none unless it is ready, and not on its way out."""
-        if self.role is None or not self.is_ready or self.record.farewell is not None:
+        """The servers that it should have in rotation now: none unless it is ready, and nothing keeps it out."""
+        if self.role is None or not self.is_ready or not self.is_at_work:
             return ()
         return rotation.servers(self.record, self.role)
 
@@ -111,14 +116,12 @@ class Case:
         known = [found for found in seen if found is not None]
         # Nothing known of a machine that was in rotation: HAProxy cannot be asked, or has died. It counts all the same.
         is_in = not known or any(found.state is ServerState.READY for found in known)
-        is_leaving = self.record.farewell is not None
         has_been_in = self.record.timeline.rotation is not None
-        return self.is_ready and not is_leaving and has_been_in and is_in and all(found.up for found in known)
+        return self.is_ready and self.is_at_work and has_been_in and is_in and all(found.up for found in known)
 
     def is_serving(self, world: World) -> bool:
         """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none)."""
-        is_leaving = self.record.farewell is not None
-        return self.is_ready and not is_leaving and all(_is_in(server, world) for server in self.servers)
+        return self.is_ready and self.is_at_work and all(_is_in(server, world) for server in self.servers)
 
 
 def _is_in(server: Server, world: World) -> bool:

@@ -45,11 +45,20 @@ def advance(
     if record.timeline.started is None:
         line = replace(record.timeline, started=now)
         record = replace(record, timeline=line, has_run=True, starts=record.starts + 1, volumes=_used_volumes(record))
-    if not guest.boot_id:
+    if not guest.boot_id and not guest.reached:
         return record
-    if guest.boot_id != record.boot_id:
+    if guest.boot_id and guest.boot_id != record.boot_id:
         record = _new_boot(record, guest.boot_id, deadline=now + timeout_s, now=now)
-    return _through_setup(record, guest, now)
+    elif record.timeline.agent is None:  # nobody in it can be asked which boot this is
+        record = replace(record, timeline=replace(record.timeline, agent=now))
+    return _busy(_through_setup(record, guest, now), guest, now)
+
+
+def _busy(record: InstanceRecord, guest: GuestSeen, now: float) -> InstanceRecord:
+    """The record with what the code in the guest says of itself, which counts from when it is ready."""
+    if not guest.busy or record.timeline.services is None:
+        return replace(record, busy=None)
+    return record if record.busy is not None else replace(record, busy=now)
 
 
 def _used_volumes(record: InstanceRecord) -> tuple[str, ...]:
@@ -98,13 +107,15 @@ def fail(
     now: float,
 ) -> InstanceRecord:
     """The record, with a failure if this machine cannot become ready any more, or has not within its time."""
-    if record.failure is not None or record.timeline.rotation is not None:
+    is_busy = record.busy is not None and record.timeline.services is not None
+    if record.failure is not None or record.timeline.rotation is not None or is_busy:
         return record
     stage = stage_of(record.timeline)
     reason = _cause(record, power, guest)
     if not reason and now >= record.deadline:
         waited = now - record.timeline.requested
         reason = f"not ready within {waited:.0f} s: {trouble or 'was waiting for ' + _detail(stage, guest)}"
+        reason += _quoted(stage, guest, console) if not trouble else ""
     if not reason:
         return record
     # On a later boot only what is done at every boot can have failed, and the next one does it again.
@@ -123,11 +134,19 @@ def _cause(record: InstanceRecord, power: Power | None, guest: GuestSeen) -> str
 
 
 def _detail(stage: Stage, guest: GuestSeen) -> str:
+    if stage is Stage.AGENT and guest.waiting:
+        return "; ".join(guest.waiting)
     if stage is Stage.SETUP and guest.setup_stage:
         return f"{WAITS_FOR[stage]} (it is in {guest.setup_stage})"
     if stage is Stage.SERVICES and guest.waiting:
         return "services: " + "; ".join(guest.waiting)
     return WAITS_FOR[stage]
+
+
+def _quoted(stage: Stage, guest: GuestSeen, console: Sequence[str]) -> str:
+    """The console's last word, where nothing else says why it takes so long."""
+    has_words = stage is not Stage.AGENT and (stage is not Stage.SERVICES or any("): " in w for w in guest.waiting))
+    return f"; last console line: {console[-1]}" if console and not has_words else ""
 
 
 def judge(
@@ -151,20 +170,20 @@ def judge(
             failure.reason,
             console=failure.console or tuple(console),
         )
+    if record.busy is not None and stage is Stage.ROTATION:
+        return InstanceStatus(record, State.BUSY, stage, record.busy, guest.busy or "its own code has said so")
     if stage is Stage.ROTATION and in_rotation:
         return _in_rotation(record, guest, begun)
     if record.timeline.rotation is not None:
         return InstanceStatus(record, State.UNHEALTHY, stage, begun, trouble or "HAProxy's check of it fails")
-    reason = f"waiting for {_detail(stage, guest)}, {now - begun:.0f} s"
-    if stage is Stage.AGENT and console:
-        reason += f"; last console line: {console[-1]}"
+    reason = f"waiting for {_detail(stage, guest)}, {now - begun:.0f} s{_quoted(stage, guest, console)}"
     if trouble:
         reason = f"{trouble} (trying again)"
     return InstanceStatus(record, STATE_OF_STAGE[stage], stage, begun, reason, console=tuple(console))
 
 
 def _in_rotation(record: InstanceRecord, guest: GuestSeen, begun: float) -> InstanceStatus:
-    if guest.boot_id:
+    if guest.is_heard:
         return InstanceStatus(record, State.READY, Stage.ROTATION, begun, in_rotation=True)
     return InstanceStatus(
         record, State.UNKNOWN, Stage.ROTATION, begun, "the guest agent does not answer", in_rotation=True

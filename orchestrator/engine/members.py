@@ -156,6 +156,7 @@ def as_successor(record: InstanceRecord, after: Successor) -> InstanceRecord:
         next=None,
         farewell=None,
         failure=None,
+        busy=None,
         starts=0,
     )
 

@@ -67,7 +67,7 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     last = tuple(_last(intent, records, world, now))
     instances = tuple(report.status(case, world, now) for case in cases)
     deployments = tuple(_deployment(record, instances, world) for record in intent.deployments)
-    requeue_s = _requeue_s(instances, world, (*first, *tracks, *last))
+    requeue_s = min(_requeue_s(instances, world, (*first, *tracks, *last)), _interval_s(intent))
     return Plan(first, tracks, last, instances, deployments, requeue_s)
 
 
@@ -204,11 +204,18 @@ def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], w
     states = {status.state for status in own}
     is_whole = len(own) == sum(role.instances for role in record.service.roles)
     is_pending = any(is_under_way(status.record) for status in own)
-    if State.FAILED in states and states <= {State.READY, State.FAILED, State.STOPPED}:
+    # Busy is an instance's own business: it may stay so for as long as it likes, and nobody waits for it.
+    if State.FAILED in states and states <= {State.READY, State.BUSY, State.FAILED, State.STOPPED}:
         return DeploymentStatus(record.id, "failed", settled=True)
-    if not is_whole or is_pending or not states <= {State.READY, State.STOPPED}:
+    if not is_whole or is_pending or not states <= {State.READY, State.BUSY, State.STOPPED}:
         return DeploymentStatus(record.id, "working", settled=False)
     return DeploymentStatus(record.id, "stopped" if states == {State.STOPPED} else "ready", settled=True)
+
+
+def _interval_s(intent: Intent) -> float:
+    """How often somebody wants to be looked at; never less often than the net for a lost event."""
+    roles = (role for record in intent.deployments if record.wanted is Wanted.UP for role in record.service.roles)
+    return min((role.ready.interval_s for role in roles), default=NET_S)
 
 
 def _requeue_s(instances: Sequence[InstanceStatus], world: World, taken: Sequence[Step]) -> float:

@@ -92,10 +92,14 @@ def arrive(record: InstanceRecord, act: Act, stop: Stop, *, timeout_s: float, ha
 
 
 def leaving(record: InstanceRecord, role: Role | None) -> dict[tuple[str, str], float]:
-    """Servers of a machine that leaves: (backend, name) → until when their connections may go on, in Unix seconds."""
-    if record.farewell is None or role is None:
+    """Servers of a machine that leaves: (backend, name) → until when their connections may go on, in Unix seconds.
+
+    One that is busy leaves the rotation too, for as long as it is.
+    """
+    begun = record.farewell.since if record.farewell is not None else record.busy
+    if begun is None or role is None:
         return {}
-    until = record.farewell.since + role.stop.drain_s
+    until = begun + role.stop.drain_s
     return {(server.backend, server.name): until for server in rotation.servers(record, role)}
 
 

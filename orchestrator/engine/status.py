@@ -22,6 +22,7 @@ class State(Enum):
     SETUP = "setup"
     STARTING = "starting"
     READY = "ready"
+    BUSY = "busy"
     UNHEALTHY = "unhealthy"
     DRAINING = "draining"
     STOPPING = "stopping"

@@ -81,7 +81,7 @@ def progress(case: Case, world: World, now: float) -> Case:
     if moved.is_serving(world) and record.timeline.rotation is None:
         record = replace(record, timeline=replace(record.timeline, rotation=now))
     record = _keep(record, case.seen.here, case.role.stop, is_full=record.host in world.full, now=now)
-    return replace(case, record=record, event=case.event or _told(case.old, record, now))
+    return replace(case, record=record, event=case.event or _told(case.old, record, guest.busy, now))
 
 
 def _keep(record: InstanceRecord, here: HostSeen, stop: Stop, *, is_full: bool, now: float) -> InstanceRecord:
@@ -96,13 +96,15 @@ def _keep(record: InstanceRecord, here: HostSeen, stop: Stop, *, is_full: bool, 
     return replace(record, kept=None) if is_over or is_full or here.free_bytes < KEEP_BYTES else record
 
 
-def _told(old: InstanceRecord | None, new: InstanceRecord, now: float) -> Event | None:
-    """The one event that a step forward is worth."""
+def _told(old: InstanceRecord | None, new: InstanceRecord, busy: str, now: float) -> Event | None:
+    """The one event that a step forward is worth. ``busy``: what the code in the guest gives as its reason."""
     subject = str(new.id)
     if old is None:
         return Event(now, subject, f"created on {new.host} with {new.dip}")
     if new.failure is not None and old.failure is None:
         return Event(now, subject, f"failed at {new.failure.stage.value}", new.failure.reason)
+    if (new.busy is None) != (old.busy is None):
+        return Event(now, subject, "not busy any more" if new.busy is None else "busy: out of rotation", busy)
     if new.boot != old.boot:
         return Event(now, subject, f"boot {new.boot}", "another kernel runs in the guest")
     reached = [n for n in TOLD if getattr(new.timeline, n) is not None and getattr(old.timeline, n) is None]

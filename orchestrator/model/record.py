@@ -145,7 +145,8 @@ class InstanceRecord:
     ``newest``: the highest generation that any machine of it was given. ``place`` counts the places it has lived in.
     ``reboot``: when a reboot was asked for that is still to be done. ``volumes``: names of those that have been in
     use, of which none is ever made anew. ``held``: the deployment's revision at which it was given an older machine
-    back: what that revision asks for is not asked of it again.
+    back: what that revision asks for is not asked of it again. ``busy``: since when the code in it wants to be out of
+    rotation, in Unix seconds.
     """
 
     id: InstanceId
@@ -169,6 +170,7 @@ class InstanceRecord:
     farewell: Farewell | None = None
     volumes: tuple[str, ...] = ()
     held: int = 0
+    busy: float | None = None
     version: int = 0
 
 

@@ -191,14 +191,22 @@ class Size:
 class Probe:
     """A check of the role's own. ``kind``: http, tcp (both from where HAProxy is) or exec (in the guest).
 
-    ``path``: what is asked for by HTTP. ``argv``: what is run; exit code 0 is good.
+    ``path``: what is asked for by HTTP. ``words``: what is run, a shell line or an argv; exit code 0 is good.
     """
 
     kind: str
     port: int = 0
     path: str = ""
-    argv: tuple[str, ...] = ()
+    words: str | tuple[str, ...] = ()
     timeout_s: float = 5.0
+
+    @property
+    def name(self) -> str:
+        """How messages speak of it."""
+        if self.kind == "exec":
+            words = self.words if isinstance(self.words, str) else " ".join(self.words)
+            return f"probe exec {words:.60}"
+        return f"probe {self.kind} :{self.port}{self.path}"
 
 
 class Via(Enum):

@@ -92,14 +92,16 @@ class HostSeen:
 
 @dataclass(frozen=True, slots=True)
 class GuestSeen:
-    """What the guest agent told, all of it the guest's own word.
+    """What was learnt of a guest, all of it the guest's own word.
 
-    ``boot_id`` "" : the agent did not answer. ``setup_done``: setup has ended; ``setup_errors`` as cloud-init put
-    them. ``settled``: the service manager has nothing left to start; ``waiting``/``failed``: services that are not
-    up yet, or have failed, each with its reason (also after it was ready, if services are looked at again then).
+    ``boot_id`` "" : the guest did not answer, or nobody in it can be asked. ``setup_done``: setup has ended;
+    ``setup_errors`` as cloud-init put them. ``settled``: the service manager has nothing left to start;
+    ``waiting``/``failed``: services that are not up yet, or have failed, each with its reason; probes that fail are
+    among those that wait. Of a guest that has been ready these three are what the last whole look at its services
+    found, ``settled`` only once there was one.
 
     ``busy``: why the code in the guest wants to be out of rotation now; "" if it does not. ``frozen``: its file
-    systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH).
+    systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH, network).
     """
 
     boot_id: str = ""
@@ -112,6 +114,11 @@ class GuestSeen:
     busy: str = ""
     frozen: bool = False
     reached: bool = False
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a sign of life."""
+        return bool(self.boot_id) or self.reached or self.frozen
 
 
 class ServerState(Enum):

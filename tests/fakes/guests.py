@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import AgentSilent
+from orchestrator.model.spec import Ready
 from orchestrator.model.world import GuestSeen, Power
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Script:
     shutdown_s: float | None = 0.5  # since it was asked
     setup_errors: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    busy: str = ""
     console: tuple[str, ...] = ("Linux version 6.1",)
 
 
@@ -41,7 +43,13 @@ class FakeGuests:
         self._script = script
 
     def look(  # noqa: PLR0911 - one return a stage
-        self, host: FakeHost, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None
+        self,
+        host: FakeHost,
+        machine: MachineId,
+        *,
+        dip: str,  # noqa: ARG002 - all of them are at the same
+        ready: Ready,
+        known_boot: str | None,
     ) -> GuestSeen:
         domain = host.domains.get(machine.domain)
         if domain is None or domain.power is not Power.RUNNING:
@@ -51,29 +59,29 @@ class FakeGuests:
         if not _is_reached(script.agent_s, age_s):
             return GuestSeen()
         boot = f"{machine}-boot-{domain.boots}"
+        failed = script.failed if ready.services is None else tuple(f for f in script.failed if f in ready.services)
         if boot == known_boot:
-            return GuestSeen(boot)
+            return GuestSeen(boot, setup_done=True, settled=True, failed=failed, busy=script.busy)
         if not _is_reached(script.setup_s, age_s):
             return GuestSeen(boot, setup_stage="init")
         if script.setup_errors:
             return GuestSeen(boot, setup_done=True, setup_errors=script.setup_errors)
         if not _is_reached(script.services_s, age_s):
             return GuestSeen(boot, setup_done=True, waiting=("nginx.service (activating)",))
-        failed = script.failed if services is None else tuple(f for f in script.failed if f in services)
-        return GuestSeen(boot, setup_done=True, settled=True, failed=failed)
+        return GuestSeen(boot, setup_done=True, settled=True, failed=failed, busy=script.busy)
 
     def shut_down(self, host: FakeHost, machine: MachineId, act: Act) -> None:  # noqa: ARG002 - a guest like any
         host.shut_down(machine)
 
     def grow(self, host: FakeHost, machine: MachineId, disk: Disk) -> None:
-        seen = self.look(host, machine, known_boot="", services=None)
+        seen = self.look(host, machine, dip="", ready=Ready(), known_boot=None)
         if not seen.boot_id:
             raise AgentSilent(f"the guest agent of {machine} does not answer: {disk.name} is not grown")
 
     def is_ready(self, host: FakeHost, machine: MachineId) -> bool:
         """For invariants: the truth."""
         try:
-            seen = self.look(host, machine, known_boot="", services=None)
+            seen = self.look(host, machine, dip="", ready=Ready(), known_boot=None)
         except AgentSilent:
             return False
         return seen.settled and not seen.failed

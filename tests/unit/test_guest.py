@@ -7,7 +7,7 @@ import pytest
 from orchestrator.drivers.guest import GROW_S, STOP, AgentGuests
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.record import Act
-from orchestrator.model.spec import Disk, DiskKind
+from orchestrator.model.spec import Disk, DiskKind, Ready
 from orchestrator.render.disks import grow_argv
 from tests.fakes.build import web
 from tests.fakes.clock import FakeClock
@@ -110,5 +110,5 @@ class Files(Agent):
 
 def test_a_failed_setup_is_told_with_what_its_commands_printed_last():
     host = Files(boot_id=b"b\n", result=FAILED, cloud_init_output=PRINTED)
-    seen = AgentGuests(FakeClock()).look(host, web(0), known_boot="", services=None)
+    seen = AgentGuests(FakeClock()).look(host, web(0), dip="198.18.0.10", ready=Ready(), known_boot=None)
     assert seen.setup_errors[-1] == "its last output: disk data (/srv/data): it is not blank"

@@ -144,3 +144,63 @@ def test_a_silent_guests_last_word_is_told():
 def test_trouble_comes_first():
     said = judge(record(), guest=SILENT, console=(), in_rotation=False, trouble="no room", now=T)
     assert said.reason == "no room (trying again)"
+
+
+@pytest.mark.parametrize(
+    ("guest", "reached"),
+    [
+        (GuestSeen(waiting=("probe tcp :80: connection refused",)), 2),
+        (GuestSeen(reached=True, setup_done=True), 4),
+        (GuestSeen(reached=True, setup_done=True, settled=True), 5),
+    ],
+)
+def test_a_guest_that_nobody_can_be_asked_in_is_known_by_what_answers(guest, reached):
+    moved = advance(record(), power=Power.RUNNING, guest=guest, timeout_s=60, now=T)
+    assert [getattr(moved.timeline, name) for name in ORDER] == [T] * reached + [None] * (len(ORDER) - reached)
+    assert (moved.boot_id, moved.boot) == ("", 1)
+
+
+def test_what_is_waited_for_instead_of_an_agent_is_said():
+    line = {"defined": NOW, "started": NOW}
+    guest = GuestSeen(waiting=("probe tcp :80: connection refused",))
+    failed = fail(record(timeline=line), power=Power.RUNNING, guest=guest, console=(), trouble="", now=LATE).failure
+    assert failed is not None
+    assert "was waiting for probe tcp :80: connection refused" in failed.reason
+
+
+@pytest.mark.parametrize(
+    ("waiting", "is_quoted"),
+    [(("app (down)",), True), (("app.service (activating): loading",), False)],
+)
+def test_the_console_speaks_for_services_that_say_nothing(waiting, is_quoted):
+    guest = replace(SET_UP, waiting=waiting)
+    known = record(timeline={**FAR, "setup": NOW})
+    said = judge(known, guest=guest, console=("app: no database",), in_rotation=False, trouble="", now=T)
+    assert said.reason.endswith("; last console line: app: no database") == is_quoted
+
+
+BUSY = replace(WELL, busy="counting money")
+
+
+def test_busy_counts_from_when_it_is_ready_until_it_is_not_said_any_more():
+    early = advance(record(), power=Power.RUNNING, guest=replace(SET_UP, busy="x"), timeout_s=60, now=T)
+    assert early.busy is None
+    busy = advance(early, power=Power.RUNNING, guest=BUSY, timeout_s=60, now=T + 1)
+    assert (busy.busy, busy.timeline.services) == (T + 1, T + 1)
+    later = advance(busy, power=Power.RUNNING, guest=BUSY, timeout_s=60, now=T + 9)
+    assert later == busy
+    assert advance(later, power=Power.RUNNING, guest=SILENT, timeout_s=60, now=T + 10) == busy
+    assert advance(later, power=Power.RUNNING, guest=WELL, timeout_s=60, now=T + 10).busy is None
+
+
+def test_busy_is_no_failure_and_has_a_reason():
+    busy = record(timeline={**READY, "rotation": None}, busy=NOW)
+    assert fail(busy, power=Power.RUNNING, guest=BUSY, console=(), trouble="", now=LATE + 99) == busy
+    said = judge(busy, guest=BUSY, console=(), in_rotation=False, trouble="", now=T)
+    assert (said.state, said.reason, said.since, said.in_rotation) == (State.BUSY, "counting money", NOW, False)
+
+
+def test_frozen_is_not_silent():
+    known = record(timeline=READY)
+    said = judge(known, guest=GuestSeen(frozen=True), console=(), in_rotation=True, trouble="", now=T)
+    assert said.state is State.READY

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine.readiness import MAX_NAMED, auto_started, judge_services, setup_result
+from orchestrator.engine.systemd import Report
 from orchestrator.model.text import LINE_LENGTH
 
 
@@ -37,7 +38,7 @@ def test_all_is_up():
 @pytest.mark.parametrize(
     "idle",
     [
-        {**DEAD, "UnitFileState": "disabled"}, {**DEAD, "UnitFileState": "static"}, {**DEAD, "WantedBy": "x.target"},
+        {**DEAD, "UnitFileState": "disabled"}, {**DEAD, "UnitFileState": "masked"}, {**DEAD, "WantedBy": "x.target"},
         {**DEAD, "WantedBy": ""}, {**DEAD, "TriggeredBy": "x.socket"}, {**DEAD, "ConditionResult": "no"},
         {**DEAD, "Type": "oneshot"}, {"ActiveState": "reloading"},
     ],
@@ -90,7 +91,7 @@ def test_only_named_services_count_when_some_are_named():
     text = systemd(unit("ssh", **DEAD), unit("nginx"), unit("app", **DEAD), extra="failed db.service timeout\n")
     assert judge_services(text, ("nginx",)).waiting == ()
     report = judge_services(text, ("nginx", "app.service", "db", "none"))
-    assert report.waiting == ("app.service (inactive)", "none.service (not loaded)")
+    assert report.waiting == ("app.service (inactive, dead)", "none.service (not loaded)")
     assert report.failed == ("db.service (timeout)",)
 
 
@@ -199,3 +200,92 @@ def test_auto_start_services_that_are_up_are_listed():
     off = "Id=off.service\nUnitFileState=enabled\nActiveState=inactive"
     assert auto_started("manager systemd\nstate running\n" + "\n\n".join([*blocks, off]) + "\n") == ("nginx.service",)
     assert auto_started("") == ()
+
+
+@pytest.mark.parametrize(
+    ("down", "why"),
+    [
+        ({"Id": "x.socket", "WantedBy": "sockets.target", **DEAD}, "x.socket (inactive, dead)"),
+        ({"Id": "srv.mount", "UnitFileState": "generated", "WantedBy": "", "RequiredBy": "basic.target", **DEAD},
+         "srv.mount (inactive, dead)"),
+        ({"Id": "x@one.service", **DEAD}, "x@one.service (inactive, dead)"),
+        ({"UnitFileState": "static", **DEAD}, "x.service (inactive, dead)"),
+        ({**DEAD, "Type": "oneshot", "RemainAfterExit": "yes"}, "x.service (inactive, dead)"),
+        ({**DEAD, "AssertResult": "no"}, "x.service (its assertion does not hold)"),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "7"},
+         "x.service (activating, auto-restart, restarted 7 times)"),
+        ({"NRestarts": "3", "ActiveEnterTimestampMonotonic": "99000000"},
+         "x.service (restarted 3 times, the last time 1 s ago)"),
+    ],
+)  # fmt: skip
+def test_units_of_every_kind_that_should_be_up(down, why):
+    text = systemd(unit("ssh"), unit("x", **down), extra="uptime 100.25 220.00\ntarget sockets.target\n")
+    assert judge_services(text, None).waiting == (why,)
+
+
+@pytest.mark.parametrize(
+    "well",
+    [
+        {"NRestarts": "3", "ActiveEnterTimestampMonotonic": "50000000"},
+        {"Id": "x.timer", "ActiveState": "active", "SubState": "waiting"},
+        {**DEAD, "Id": "x.mount", "UnitFileState": "generated", "TriggeredBy": "x.automount"},
+        {**DEAD, "LoadState": "masked"},
+        {"NRestarts": "x" * 99, "ActiveEnterTimestampMonotonic": "-"},
+    ],
+)
+def test_units_that_are_well(well):
+    text = systemd(unit("x", **well), extra="uptime 100.25 220.00\n")
+    assert judge_services(text, None) == Report(settled=True)
+
+
+def test_what_is_waited_for_is_quoted_too():
+    odd = unit("x", ActiveState="activating", SubState="start")
+    text = systemd(odd, state="starting", extra="job x.service start running\nlog x.service still loading\n")
+    assert judge_services(text, None).waiting == (
+        "x.service is queued",
+        "x.service (activating, start): still loading",
+    )
+
+
+def test_a_named_unit_is_known_by_its_alias_and_by_what_it_cannot_be():
+    real = unit("real", Names="real.service other.service")
+    text = systemd(real, unit("off", LoadState="masked", **DEAD), extra="failed bad.mount exit-code\n")
+    report = judge_services(text, ("other", "off", "bad.mount"))
+    assert report.waiting == ("off.service (masked)",)
+    assert report.failed == ("bad.mount (exit-code)",)
+
+
+def test_a_machine_that_was_ready_is_not_judged_by_what_is_queued():
+    text = systemd(unit("ssh"), state="starting", extra="job apt-daily.service start running\n")
+    assert not judge_services(text, None).settled
+    assert judge_services(text, None, was_ready=True) == Report(settled=True)
+
+
+# Printed by OpenRC 0.45.2 of Debian 12, but for the state of crashy.
+OPENRC = """manager openrc
+Runlevel: sysinit
+Runlevel: boot
+ bootsvc                                                           [  started  ]
+Runlevel: default
+ never                                                             [  stopped  ]
+ supd                                                  [  started 00:00:01 (0) ]
+ crashy                                                            [  crashed  ]
+ goodone                                                           [  started  ]
+crashed crashy
+log crashy crashy: out of memory
+"""
+
+
+def test_openrc():
+    report = judge_services(OPENRC, None)
+    assert report == Report(True, ("never (stopped)",), ("crashy (crashed): crashy: out of memory",))
+    assert judge_services(OPENRC, ("supd", "bootsvc")) == Report(settled=True)
+    assert judge_services(OPENRC, ("none",)).waiting == ("none (not there)",)
+    assert not judge_services(f"{OPENRC}state starting\n", None).settled
+    assert not judge_services("manager openrc\n", None).settled
+    assert auto_started(OPENRC) == ("bootsvc", "goodone", "supd")
+
+
+def test_runit_services_are_quoted_from_their_log():
+    text = "manager runit\nsv app ok: down: /etc/service/app: 0s\nlog app one\nlog app two\n"
+    assert judge_services(text, None).waiting == ("app (ok: down: /etc/service/app: 0s): one / two",)

@@ -1,0 +1,249 @@
+"""What a look at a guest is made of: rounds of questions, asked now and answered later, and what is remembered of them.
+
+A round asks everything once: the service manager, each command of the role's own, each port. The questions run side by
+side, in the guest or in threads; a look starts them or collects what has come, and never waits for one that hangs. One
+round of a machine is under way at any time. All of this is in memory only, and lost without harm.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from orchestrator.drivers import netprobe
+from orchestrator.engine.readiness import PROBE, judge_services, setup_result
+from orchestrator.engine.systemd import Report
+from orchestrator.errors import AgentRefused, AgentSilent
+from orchestrator.model.text import line, lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.drivers.place import Place
+    from orchestrator.model.spec import Probe, Ready
+
+CALL_S = 5.0
+FILE_BYTES = 64 * 1024
+PROBE_BYTES = 1024 * 1024
+STUCK_S = 30.0  # a round takes as long as its slowest question; after this it is told as what it is
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+BUSY = "/run/vmrole/busy"
+RESULT = "/run/cloud-init/result.json"
+STATUS = "/run/cloud-init/status.json"
+OUTPUT = "/var/log/cloud-init-output.log"
+UNSEEN = Report(settled=False)
+# The words of a role's own probe are its arguments; it is ended in the guest when its time is over.
+LIMITED = 'limit=$1; shift; exec timeout -s KILL "$limit" "$@"'
+_KILLED = {124, 137}
+_ITS_OWN = re.compile(r"Cloud-init v\. |[0-9-]{10} [0-9:,]{12} - [a-z_]+\.py\[")  # cloud-init's own lines in OUTPUT
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A command that ended in a guest. ``code``: its exit code, or 128 + n if signal n ended it."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Way(Protocol):
+    """A way into one guest. Every method may raise AgentSilent and AgentRefused."""
+
+    def read(self, path: str, *, last_bytes: int = 0) -> str:
+        """A small text file, or its end. Raises AgentRefused when it is not there."""
+
+    def start(self, argv: Sequence[str]) -> int:
+        """Start a command; the number to ask for its outcome by."""
+
+    def poll(self, pid: int) -> Outcome | None:
+        """What a command left when it ended; None while it runs."""
+
+
+Question = Callable[[Way | None], Report | None]  # its answer, None until that has come
+
+
+@dataclass
+class Memory:
+    """What is remembered of one machine: the round under way, what the last whole one found, how many were good."""
+
+    boot: str = ""
+    open: list[Question] = field(default_factory=list)
+    found: list[Report] = field(default_factory=list)
+    begun: float = -math.inf
+    last: Report = UNSEEN
+    streak: int = 0
+    used: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def restart(self, boot: str) -> None:
+        """Another kernel runs: whatever was asked of the old one has no answer."""
+        self.boot, self.open, self.found, self.begun = boot, [], [], -math.inf
+        self.last, self.streak = UNSEEN, 0
+
+    def begin(self, questions: list[Question], now: float) -> None:
+        self.open, self.found, self.begun = questions, [], now
+
+    def collect(self, way: Way | None) -> bool:
+        """Take the answers that have come; whether the round is whole."""
+        for question in tuple(self.open):
+            answer = _answer(question, way)
+            if answer is not None:
+                self.open.remove(question)
+                self.found.append(answer)
+        if self.open:
+            return False
+        self.last = _joined(self.found)
+        self.streak = self.streak + 1 if is_good(self.last) else 0
+        return True
+
+
+def _answer(question: Question, way: Way | None) -> Report | None:
+    try:
+        return question(way)
+    except AgentRefused as error:  # the agent was started anew, and knows nothing of the command any more
+        return Report(settled=False, waiting=(line(error.message),))
+
+
+def _joined(found: Sequence[Report]) -> Report:
+    return Report(
+        bool(found) and all(report.settled for report in found),
+        tuple(text for report in found for text in report.waiting),
+        tuple(text for report in found for text in report.failed),
+    )
+
+
+def is_good(report: Report) -> bool:
+    return report.settled and not report.waiting and not report.failed
+
+
+class Rounds:
+    """Asks rounds of questions. ``place``: where those about the network are asked from."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def until_ready(self, memory: Memory, way: Way | None, dip: str, ready: Ready, now: float) -> Report:
+        """One round after the other. Settled only once enough of them in a row were good, or one found what is bad."""
+        if not memory.open:
+            memory.begin(self._questions(way, dip, ready, was_ready=False), now)
+        is_whole = memory.collect(way)
+        if is_whole and is_good(memory.last) and memory.streak < ready.successes:
+            # Sure of it at once, instead of a look later.
+            memory.begin(self._questions(way, dip, ready, was_ready=False), now)
+            is_whole = memory.collect(way)
+        if not is_whole:
+            return Report(settled=False, waiting=_still(memory, now) or memory.last.waiting)
+        is_sure = not is_good(memory.last) or memory.streak >= ready.successes
+        return memory.last if is_sure else UNSEEN
+
+    def when_ready(self, memory: Memory, way: Way | None, dip: str, ready: Ready, now: float) -> Report:
+        """A round each interval; what the last whole one found. Not settled until there was one."""
+        if not memory.open and now - memory.begun >= ready.interval_s:
+            memory.begin(self._questions(way, dip, ready, was_ready=True), now)
+        if memory.open:
+            memory.collect(way)
+        stuck = _still(memory, now)
+        return Report(settled=True, waiting=stuck, failed=memory.last.failed) if stuck else memory.last
+
+    def _questions(self, way: Way | None, dip: str, ready: Ready, *, was_ready: bool) -> list[Question]:
+        inside = [probe for probe in ready.probes if probe.kind == "exec"]
+        asked = [self._network(dip, probe) for probe in ready.probes if probe.kind != "exec"]
+        if way is None:
+            return asked
+        return [_services(way, ready, was_ready=was_ready), *(_exec(way, probe) for probe in inside), *asked]
+
+    def _network(self, dip: str, probe: Probe) -> Question:
+        future = self._place.ask(lambda: netprobe.probe(dip, probe))
+
+        def question(_way: Way | None) -> Report | None:
+            if not future.done():
+                return None
+            error = future.exception()
+            why = line(f"it could not be taken: {error}") if error is not None else future.result()
+            return _verdict(probe, why)
+
+        return question
+
+
+def _services(way: Way, ready: Ready, *, was_ready: bool) -> Question:
+    pid = way.start(["/bin/sh", "-c", PROBE, "vmrole-look", "glance" if was_ready else "settle"])
+
+    def question(way: Way | None) -> Report | None:
+        outcome = way.poll(pid) if way is not None else None
+        if outcome is None:
+            return None
+        text = outcome.stdout[:PROBE_BYTES].decode(errors="replace")
+        return judge_services(text, ready.services, was_ready=was_ready)
+
+    return question
+
+
+def _exec(way: Way, probe: Probe) -> Question:
+    words = ("/bin/sh", "-c", probe.words) if isinstance(probe.words, str) else probe.words
+    pid = way.start(["/bin/sh", "-c", LIMITED, "vmrole-probe", f"{math.ceil(probe.timeout_s)}", *words])
+
+    def question(way: Way | None) -> Report | None:
+        outcome = way.poll(pid) if way is not None else None
+        return None if outcome is None else _verdict(probe, _why_bad(outcome, probe))
+
+    return question
+
+
+def _why_bad(outcome: Outcome, probe: Probe) -> str:
+    if outcome.code == 0:
+        return ""
+    if outcome.code in _KILLED:
+        return f"not done within {probe.timeout_s:g} s"
+    said = lines((outcome.stdout + b"\n" + outcome.stderr)[-FILE_BYTES:].decode(errors="replace"))
+    return line(f"exit code {outcome.code}: {' / '.join(said[-3:])}" if said else f"exit code {outcome.code}")
+
+
+def _verdict(probe: Probe, why: str) -> Report:
+    return Report(settled=True, waiting=(line(f"{probe.name}: {why}"),) if why else ())
+
+
+def _still(memory: Memory, now: float) -> tuple[str, ...]:
+    is_stuck = bool(memory.open) and now - memory.begun > STUCK_S
+    return (f"what was asked {now - memory.begun:.0f} s ago has no answer yet",) if is_stuck else ()
+
+
+def setup_errors(way: Way) -> tuple[str, ...] | None:
+    """What went wrong in setup, with the last that it printed; () if nothing did, None until it has ended."""
+    try:
+        errors = setup_result(way.read(RESULT))
+    except AgentRefused:  # no such file
+        return None
+    return (*errors, *_last_words(way)) if errors else errors
+
+
+def _last_words(way: Way) -> tuple[str, ...]:
+    """What setup's commands printed last: cloud-init's own errors often only say that there was one."""
+    try:
+        said = [text for text in lines(way.read(OUTPUT, last_bytes=2048)) if not _ITS_OWN.match(text)]
+    except (AgentRefused, AgentSilent):
+        return ()
+    return (f"its last output: {' / '.join(said[-3:])}",) if said else ()
+
+
+def setup_stage(way: Way) -> str:
+    """The stage that cloud-init says it is in; "" before it says anything."""
+    try:
+        stage = json.loads(way.read(STATUS))["v1"]["stage"]
+    except (AgentRefused, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return line(str(stage)) if stage else ""
+
+
+def busy(way: Way) -> str:
+    """Why the code in the guest wants to be out of rotation now; "" if it does not."""
+    try:
+        said = lines(way.read(BUSY))
+    except AgentRefused:  # no such file
+        return ""
+    return said[0] if said else "no reason given"
