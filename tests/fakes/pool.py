@@ -94,7 +94,7 @@ class FakePool:
 
     def _users(self, file: str) -> list[str]:
         """Domains of any name that have the file open now."""
-        return [n for n, d in self.domains.items() if file in d.files and d.power is not Power.OFF]
+        return [n for n, d in list(self.domains.items()) if file in d.files and d.power is not Power.OFF]
 
     def _refuse_in_use(self, file: str, what: str) -> None:
         if self._users(file):
