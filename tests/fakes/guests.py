@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Script:
-    """When each thing happens, in seconds since power on; ``None``: never."""
+    """When each thing happens, in seconds since power on; ``None``: never. ``gate``: the agent hangs until it is open."""
 
     agent_s: float | None = 1.0
     setup_s: float | None = 1.5
@@ -31,6 +32,7 @@ class Script:
     setup_errors: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     console: tuple[str, ...] = ("Linux version 6.1",)
+    gate: threading.Event | None = None
 
 
 class FakeGuests:
@@ -48,6 +50,8 @@ class FakeGuests:
             return GuestSeen()
         age_s = self._clock.now() - domain.since
         script = self._script(str(machine.instance))
+        if script.gate is not None:
+            script.gate.wait()
         if not _is_reached(script.agent_s, age_s):
             return GuestSeen()
         boot = f"{machine}-boot-{domain.boots}"

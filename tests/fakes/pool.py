@@ -1,6 +1,7 @@
 """A host's storage pool in memory, and the rules of who may touch a file that a domain has open."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,8 +57,15 @@ class Volume:
     content: str = ""
 
 
+def open_gate() -> threading.Event:
+    """A gate that lets everybody through until it is cleared."""
+    gate = threading.Event()
+    gate.set()
+    return gate
+
+
 class FakePool:
-    """``altered``: digests of bases that somebody wrote into, set by tests."""
+    """``altered``: digests of bases that somebody wrote into, set by tests. ``gate``: nothing answers until it is open."""
 
     def __init__(self, name: str, owner: str, clock: FakeClock, faults: Faults) -> None:
         self._name = name
@@ -65,6 +73,7 @@ class FakePool:
         self._clock = clock
         self._faults = faults
         self.is_away = False
+        self.gate = open_gate()
         self.has_pool = False
         self.free_bytes = FREE_BYTES
         self.domains: dict[str, Domain] = {}
@@ -76,6 +85,7 @@ class FakePool:
         return self._name
 
     def _answer(self) -> None:
+        self.gate.wait()
         if self.is_away:
             raise HostAway(f"host {self._name} does not answer")
 
