@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from orchestrator.errors import AgentSilent
 from orchestrator.model.world import GuestSeen, Power
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from orchestrator.model.names import MachineId
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Script:
-    """When each thing happens, in seconds since power on; ``None``: never. ``gate``: the agent hangs until it is open."""
+    """When each thing happens, in seconds since power on; ``None``: never. ``gate``: its agent hangs until it opens."""
 
     agent_s: float | None = 1.0
     setup_s: float | None = 1.5

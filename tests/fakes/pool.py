@@ -65,7 +65,7 @@ def open_gate() -> threading.Event:
 
 
 class FakePool:
-    """``altered``: digests of bases that somebody wrote into, set by tests. ``gate``: nothing answers until it is open."""
+    """``altered``: digests of bases that somebody wrote into. ``gate``: nothing answers until it is open. For tests."""
 
     def __init__(self, name: str, owner: str, clock: FakeClock, faults: Faults) -> None:
         self._name = name
