@@ -9,7 +9,7 @@ help:
 	@echo "make demo   a lab, an image, two instances behind one address (needs root; a few minutes)"
 	@echo "make test   the whole test suite, real guests included"
 	@echo "make check  the fast part: ruff, mypy, import-linter, unit and golden tests"
-	@echo "make soak   the long campaigns: one death at each single point, 300 random ones"
+	@echo "make soak   the long campaigns: one death at each single point, 300 random ones, 500 reimages"
 	@echo "make bench  measure, and print the table"
 	@echo "make clean  remove everything that these made on the machine"
 

@@ -1,19 +1,22 @@
-"""The loop: look, plan, apply, wait. Everything that vmrole does to the world goes through ``Loop.tick``."""
+"""The loop: look, plan, apply, wait. Everything that vmrole does to the world goes through ``Loop.tick``.
+
+No turn waits long for what does not come to an end: such a track is left behind, and its object is not touched again
+before it has ended.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orchestrator.control.apply import Effects, apply
-from orchestrator.control.workers import Workers
-from orchestrator.engine.plan import Plan, Step, plan
+from orchestrator.control.apply import Effects, StoreAction, apply
+from orchestrator.control.tracks import BALANCER, Tracks, host_of, waits_for
+from orchestrator.engine.plan import RETRY_S, Plan, Step, plan
 from orchestrator.errors import NoRoom, VmroleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.control.observe import Observer
     from orchestrator.model.record import Intent
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PARALLEL = 4
+PATIENCE_S = 0.5  # so long a turn waits for its tracks
+STUCK_S = 60.0  # a step that lasts longer than this is told as what stands in the way
+FINISH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,10 @@ class Trouble:
 
 
 class Loop:
-    """Ticks until somebody is content. Between ticks it remembers only what did not work, and since when."""
+    """Ticks until somebody is content.
+
+    Between ticks it remembers only what did not work, since when, and which tracks are still under way.
+    """
 
     def __init__(self, observer: Observer, effects: Effects, clock: Clock) -> None:
         self._observer = observer
@@ -46,7 +54,8 @@ class Loop:
         self._clock = clock
         self._trouble: dict[str, Trouble] = {}
         self._past: dict[str, Trouble] = {}
-        self._workers = Workers(PARALLEL, name="track")
+        self._tracks = Tracks(self._take, clock.now, clock.wake)
+        observer.watch(clock.wake)
         for host in effects.hosts.values():
             host.watch(clock.wake)
 
@@ -55,9 +64,15 @@ class Loop:
         return self._see(self._effects.store.intent(), self._clock.now())
 
     def _see(self, intent: Intent, now: float) -> World:
-        told = {track: trouble.error.message for track, trouble in self._trouble.items()}
-        full = frozenset(t.host for t in self._trouble.values() if t.host and isinstance(t.error, NoRoom))
-        return self._observer.look(intent, told, full, now)
+        told = {track: trouble.error.message for track, trouble in self.trouble().items()}
+        full = frozenset(t.host for t in self.trouble().values() if t.host and isinstance(t.error, NoRoom))
+        return self._observer.look(intent, {**self._stuck(now), **told}, full, now)
+
+    def _stuck(self, now: float) -> dict[str, str]:
+        long = [run for run in self._tracks.under_way() if now - run.since > STUCK_S and run.rest]
+        return {
+            run.track: f"{type(run.rest[0]).__name__} has been under way for {now - run.since:.0f} s" for run in long
+        }
 
     def look(self) -> tuple[Intent, Plan]:
         """What is wanted, and what a tick would do now; nothing is changed."""
@@ -66,51 +81,86 @@ class Loop:
         return intent, plan(intent, self._see(intent, now), now)
 
     def tick(self) -> Plan:
-        """One turn: look, plan, and take every step of the plan."""
+        """One turn: look, plan, and take every step of the plan whose track is free.
+
+        A track that was under way when the look began may have been seen in the middle of something.
+        """
+        busy = self._tracks.busy()
         intent, made = self.look()
         log.debug("plan for %d deployments: %d steps", len(intent.deployments), len(made.steps))
-        self._past, self._trouble = self._trouble, {}
-        self._in_order(made.first)
-        self._side_by_side(made.tracks)
-        self._in_order(made.last)
-        return made
+        self._past, self._trouble = self._trouble, {t: v for t, v in self.trouble().items() if t in busy}
+        taken = self._take_all(made, busy)
+        return replace(made, requeue_s=self._requeue_s(made, taken))
+
+    def _take_all(self, made: Plan, busy: frozenset[str]) -> int:
+        """Take the steps that can be taken now; how many were begun."""
+        free = [step for step in made.first if step.track not in busy]
+        saves = [step for step in free if isinstance(step.action, StoreAction)]
+        for step in saves:
+            self._take(step)
+        others = [step for step in free if not isinstance(step.action, StoreAction)]
+        taken = len(saves)
+        taken += self._tracks.run((step for step in others if step.track == BALANCER), PATIENCE_S)
+        taken += self._tracks.run((step for step in others if step.track != BALANCER), PATIENCE_S)
+        taken += self._tracks.run(self._standing([s for s in made.tracks if s.track not in busy]), PATIENCE_S)
+        for step in made.last:
+            taken += self._tracks.run([step], PATIENCE_S) if self._is_clear(step, busy) else 0
+        return taken
+
+    def _standing(self, steps: Sequence[Step]) -> list[Step]:
+        """Those of instances whose hosts have what they stand on."""
+        pending = [action for run in self._tracks.under_way() for action in run.rest]
+        waiting = {step.track for step in steps if any(waits_for(step.action, other) for other in pending)}
+        return [step for step in steps if step.track not in waiting]
+
+    def _is_clear(self, step: Step, busy: frozenset[str]) -> bool:
+        """Whether one of the last steps can be taken: nothing is under way on its deployment or on its host."""
+        host, runs = host_of(step.action), self._tracks.under_way()
+        names = {*busy, *(run.track for run in runs)}
+        is_mine = any(name == step.track or name.startswith(f"{step.track}.") for name in names)
+        return not is_mine and not any(host and host in run.hosts for run in runs)
+
+    def _requeue_s(self, made: Plan, taken: int) -> float:
+        """When to look again: at the plan's time, but what has to wait for others' end is not looked at for ever."""
+        soon = max(made.requeue_s, RETRY_S) if made.steps and not taken else made.requeue_s
+        return min(soon, RETRY_S) if self._observer.is_waiting(self._clock.now()) else soon
 
     def run(self, until: Callable[[Plan], bool]) -> Plan:
         """Tick until ``until`` says of a plan that it is enough, and return that plan."""
         while True:
             made = self.tick()
             if until(made):
+                self.finish()
                 return made
             self._clock.wait(made.requeue_s)
 
-    def _in_order(self, steps: Iterable[Step]) -> None:
-        for step in steps:
-            self._take(step)
+    def finish(self, patience_s: float = FINISH_S) -> bool:
+        """Let no track take another step, and wait until none is under way; whether that is so now.
 
-    def _side_by_side(self, steps: Iterable[Step]) -> None:
-        tracks = [list(track) for _name, track in groupby(steps, key=lambda step: step.track)]
-        for done in [self._workers.submit(self._in_order, track) for track in tracks]:
-            done.result()
+        For whoever is about to let another process run the loop.
+        """
+        return self._tracks.finish(patience_s)
 
     def _take(self, step: Step) -> None:
         """Take a step, unless an earlier one of its track has failed in this turn."""
         if step.track in self._trouble:
             return
-        begun = self._clock.now()
+        begun, host = self._clock.now(), host_of(step.action)
         try:
             apply(step.action, self._effects)
         except VmroleError as error:
             log.warning("%s: %s: %s", step.track, type(step.action).__name__, error.message)
             past = self._past.get(step.track)
-            host = getattr(step.action, "host", "")
             self._trouble[step.track] = Trouble(error, past.since if past is not None else begun, host)
         else:
             log.info("%s: %s, %.0f ms", step.track, type(step.action).__name__, (self._clock.now() - begun) * 1000)
+        finally:
+            self._observer.outdate(step.track, host)
 
     def trouble(self) -> Mapping[str, Trouble]:
         """What did not work in the last turn, by track."""
         return dict(self._trouble)
 
     def close(self) -> None:
-        self._workers.close()
+        self._tracks.close()
         self._observer.close()

@@ -29,7 +29,7 @@ class Workers:
         self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have ``call`` run in a thread; its result or exception is the future's."""
+        """Have ``call`` run in a thread; its result or exception is the future's. Until then it can be cancelled."""
         future: Future[T] = Future()
         self._work.put((future, lambda: call(*args, **kwargs)))
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._count:
@@ -46,8 +46,10 @@ class Workers:
     def _run(self) -> None:
         while (item := self._work.get()) is not None:
             future, call = item
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - whoever waits for the result is told
-                future.set_exception(error)
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as error:  # noqa: BLE001 - whoever waits for the result is told
+                    future.set_exception(error)
+            del item, future, call  # nothing is kept of it while the thread waits for more
             self._idle.release()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import libvirt
@@ -22,6 +24,14 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 3
 KEEPALIVE_COUNT = 3
+OPENING_S = 1.0  # opening has no deadline at all: a stopped daemon's socket accepts, and is silent
+# A guest whose agent comes and goes wakes us this often in a row, and then once in so many seconds.
+WAKES = 20
+WAKE_AGAIN_S = 1.0
+MANY = 4096
+# libvirtd serves five calls of one connection at a time, and at five hears not even its keepalive any more.
+CALLS = 4
+LINES = 3
 
 GONE = frozenset(
     {
@@ -74,11 +84,18 @@ class Connection:
         self._wake: Callable[[], None] | None = None
 
     def get(self) -> libvirt.virConnect:
-        """Return the open connection. Raises HostAway."""
-        with self._lock:
+        """Return the open connection. Raises HostAway, also when somebody else is at opening it and does not end."""
+        if not self._lock.acquire(timeout=OPENING_S):
+            raise HostAway(
+                f"the libvirt daemon of host {self.host} does not answer at {self.uri}: it does not let us in",
+                "is it stopped? `vmrole doctor` checks it",
+            )
+        try:
             if self._open is None:
                 self._open = self._connect()
             return self._open
+        finally:
+            self._lock.release()
 
     def _connect(self) -> libvirt.virConnect:
         start_events()
@@ -96,19 +113,25 @@ class Connection:
         return opened
 
     def watch(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` on every event from now on, also after a new connection."""
+        """Call ``wake`` on events from now on, also after a new connection."""
         with self._lock:
             self._wake = wake
             if self._open is not None:
                 _subscribe(self._open, wake)
 
     def drop(self) -> None:
-        """Forget a connection that is broken; the next call opens another."""
-        with self._lock:
-            lost, self._open = self._open, None
-        if lost is not None:
-            with contextlib.suppress(libvirt.libvirtError):
-                lost.close()
+        """Forget a connection that is broken; the next call opens another. One that others have opened anew stays."""
+        if not self._lock.acquire(timeout=OPENING_S):
+            return  # somebody is at opening another
+        try:
+            lost = self._open
+            if lost is None or _is_alive(lost):
+                return
+            self._open = None
+        finally:
+            self._lock.release()
+        with contextlib.suppress(libvirt.libvirtError):
+            lost.close()
 
     @contextlib.contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -131,6 +154,37 @@ class Connection:
         return Refused(text)
 
 
+class Lines:
+    """Several connections to one daemon, for calls that may hang: no connection carries more than it can."""
+
+    def __init__(self, host: str, uri: str) -> None:
+        self._connections = [Connection(host, uri) for _line in range(LINES)]
+        # The first connection's places come first: the others are opened only when they are needed.
+        self._free: queue.PriorityQueue[int] = queue.PriorityQueue()
+        for place in range(LINES * CALLS):
+            self._free.put(place)
+
+    @contextlib.contextmanager
+    def line(self, timeout_s: float) -> Iterator[Connection]:
+        """A connection with a place for one call. Raises AgentSilent when there is none in time."""
+        try:
+            place = self._free.get(timeout=timeout_s)
+        except queue.Empty:
+            host = self._connections[0].host
+            raise AgentSilent(f"{LINES * CALLS} guest agents of host {host} hang; no other can be asked now") from None
+        try:
+            yield self._connections[place // CALLS]
+        finally:
+            self._free.put(place)
+
+
+def _is_alive(connection: libvirt.virConnect) -> bool:
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:
+        return False
+
+
 def is_full(text: str) -> bool:
     """Whether an error of a daemon or of QEMU says that a disk is full: it comes as words only."""
     return "No space left" in text or "Disk quota exceeded" in text
@@ -145,9 +199,30 @@ def agent_error(error: libvirt.libvirtError, domain: str) -> VmroleError:
     return AgentRefused(f"the guest agent of {domain} refused: {error.get_error_message()}")
 
 
+class Doorbell:
+    """Who may ring, and how often: a guest that rings without end does not keep us awake, nor anybody else from it."""
+
+    def __init__(self, wake: Callable[[], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._wake = wake
+        self._now = now
+        self._left: dict[str, tuple[float, float]] = {}  # domain → (rings that it has left, as of when)
+
+    def ring(self, domain: str) -> None:
+        now = self._now()
+        left, at = self._left.get(domain, (float(WAKES), now))
+        left = min(float(WAKES), left + (now - at) / WAKE_AGAIN_S)
+        self._left[domain] = (max(0.0, left - 1), now)
+        if left >= 1:
+            self._wake()
+        if len(self._left) > MANY:
+            self._left = {name: kept for name, kept in self._left.items() if kept[0] < WAKES - 1}
+
+
 def _subscribe(connection: libvirt.virConnect, wake: Callable[[], None]) -> None:
-    def woken(*_details: object) -> None:
-        wake()
+    bell = Doorbell(wake)
+
+    def woken(_connection: object, domain: libvirt.virDomain, *_details: object) -> None:
+        bell.ring(domain.name())
 
     for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE):
         with contextlib.suppress(libvirt.libvirtError):  # without events the slow look is still there

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SOCKET_S = 5.0
 RELOAD_S = 10.0
 REMOVE_S = 5.0
+VIPS_S = 10.0  # how long an address that somebody took away may go unnoticed: asking starts a program
 
 
 class HaproxyBalancer:
@@ -43,10 +44,13 @@ class HaproxyBalancer:
         self._config = folder / "haproxy.cfg"
         self._admin = folder / text.ADMIN_SOCKET
         self._master = folder / text.MASTER_SOCKET
+        self._seen_vips: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
 
     def observe(self) -> BalancerSeen:
         saved = text.saved_fingerprint(self._config.read_text()) if self._config.exists() else ""
-        vips = self._vips()
+        asked_at, vips = self._seen_vips
+        if time.monotonic() - asked_at > VIPS_S:
+            vips = self._vips()
         try:
             info, servers = self._ask("show info"), self._ask("show servers state")
             sessions = parse_sessions(self._ask(text.sessions_command()))
@@ -123,12 +127,17 @@ class HaproxyBalancer:
             path.unlink(missing_ok=True)
 
     def add_vip(self, vip: str) -> None:
-        if vip not in self._vips():
-            run([*self._prefix, "ip", "address", "add", f"{vip}/32", "dev", self._device])
+        self._change_vip("add", vip, is_due=vip not in self._vips())
 
     def remove_vip(self, vip: str) -> None:
-        if vip in self._vips():
-            run([*self._prefix, "ip", "address", "del", f"{vip}/32", "dev", self._device])
+        self._change_vip("del", vip, is_due=vip in self._vips())
+
+    def _change_vip(self, how: str, vip: str, *, is_due: bool) -> None:
+        try:
+            if is_due:
+                run([*self._prefix, "ip", "address", how, f"{vip}/32", "dev", self._device])
+        finally:
+            self._seen_vips = (float("-inf"), frozenset())
 
     def add_server(self, server: Server) -> None:
         add, *enable = text.add_commands(server)
@@ -167,7 +176,9 @@ class HaproxyBalancer:
 
     def _vips(self) -> frozenset[str]:
         answer = run([*self._prefix, "ip", "-json", "-4", "address", "show", "dev", self._device]).stdout
-        return frozenset(a["local"] for link in json.loads(answer or "[]") for a in link.get("addr_info", []))
+        found = frozenset(a["local"] for link in json.loads(answer or "[]") for a in link.get("addr_info", []))
+        self._seen_vips = (time.monotonic(), found)
+        return found
 
     def _is_up(self) -> bool:
         """Whether it runs. Raises BalancerAway when something is there that does not answer."""

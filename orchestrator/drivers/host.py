@@ -12,7 +12,7 @@ import libvirt
 import libvirt_qemu
 from lxml import etree
 
-from orchestrator.drivers._libvirt import Connection, agent_error
+from orchestrator.drivers._libvirt import Connection, Lines, agent_error
 from orchestrator.drivers._pool import Pool
 from orchestrator.drivers._volumes import Volumes
 from orchestrator.errors import AgentRefused, NotFound
@@ -75,6 +75,9 @@ class LibvirtHost:
         self._connection = Connection(site.name, site.uri)
         self._pool = Pool(self._connection, owner)
         self._volumes = Volumes(self._pool)
+        # What waits for a guest or reads a console waits on a connection of its own: nothing else is behind it there.
+        self._agents = Lines(site.name, site.uri)
+        self._consoles = Pool(Connection(site.name, site.uri), owner)
 
     @property
     def name(self) -> str:
@@ -253,15 +256,17 @@ class LibvirtHost:
         self._pool.remove(volume)
 
     def console(self, machine: MachineId) -> tuple[str, ...]:
-        return lines(self._pool.tail(machine.console).decode(errors="replace"))[-CONSOLE_LINES:]
+        return lines(self._consoles.tail(machine.console).decode(errors="replace"))[-CONSOLE_LINES:]
 
     def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
         request = json.dumps({"execute": command, "arguments": arguments})
-        try:
-            found = self._connection.get().lookupByName(domain)
-            answer = libvirt_qemu.qemuAgentCommand(found, request, max(1, round(timeout_s)), 0)
-        except libvirt.libvirtError as error:
-            raise agent_error(error, domain) from error
+        with self._agents.line(timeout_s) as connection:
+            try:
+                found = connection.get().lookupByName(domain)
+                answer = libvirt_qemu.qemuAgentCommand(found, request, max(1, round(timeout_s)), 0)
+            except libvirt.libvirtError as error:
+                connection.drop()
+                raise agent_error(error, domain) from error
         if len(answer) > AGENT_BYTES:
             raise AgentRefused(f"the guest agent of {domain} answered with {len(answer)} bytes to {command}")
         try:

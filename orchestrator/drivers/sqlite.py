@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.drivers._files import locked
 from orchestrator.errors import Refused, StoreAway, StoreConflict, VmroleError
@@ -60,6 +60,9 @@ class SqliteStore:
         """Open or make it. Raises Refused when the file is damaged or of a newer vmrole, StoreAway without room."""
         self._owner = owner
         self._path = path
+        self._read_at = (-1, -1)
+        self._intent = Intent(owner)
+        self._parsed: dict[tuple[str, str, int], Any] = {}
         self._lock = threading.Lock()  # one connection, used by the loop's threads in turn
         try:
             # SQLite's own waiting does not cover the change to WAL, so that new stores are opened one by one.
@@ -103,10 +106,25 @@ class SqliteStore:
 
     def intent(self) -> Intent:
         with self._transaction("DEFERRED"):
-            deployments = self._db.execute("SELECT body, version FROM deployment ORDER BY id").fetchall()
-            instances = self._db.execute("SELECT body, version FROM instance").fetchall()
-        wanted = [replace(records.load_deployment(body), version=version) for body, version in deployments]
-        members = [replace(records.load_instance(body), version=version) for body, version in instances]
+            # The one changes when another process has written, the other when we have.
+            at = self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes
+            if at != self._read_at:
+                deployments = self._db.execute("SELECT body, version FROM deployment ORDER BY id").fetchall()
+                instances = self._db.execute("SELECT body, version FROM instance").fetchall()
+                self._intent, self._read_at = self._read(deployments, instances), at
+            return self._intent
+
+    def _read(self, deployments: list[tuple[str, int]], instances: list[tuple[str, int]]) -> Intent:
+        """The records; a row that is as it was last time is not parsed again."""
+        known, self._parsed = self._parsed, {}
+        for table, rows, load in (
+            ("deployment", deployments, records.load_deployment), ("instance", instances, records.load_instance)
+        ):  # fmt: skip
+            for row in rows:
+                key = (table, *row)
+                self._parsed[key] = known.get(key) or replace(load(row[0]), version=row[1])
+        wanted = [self._parsed["deployment", *row] for row in deployments]
+        members = [self._parsed["instance", *row] for row in instances]
         return Intent(self._owner, tuple(wanted), tuple(sorted(members, key=lambda record: record.id)))
 
     def save_deployment(self, record: DeploymentRecord, event: Event | None = None) -> None:

@@ -101,13 +101,9 @@ def _copies(host: HostSeen, deployments: Sequence[DeploymentRecord], local: Sequ
             steps.append(SaveCopy(host.name, record))
         else:
             # The marker goes first ("ok" sorts after "json"): a file without one is not taken for whole.
-            old = [v for v in host.volumes if (copy := parse_copy(v)) is not None and _is_older(copy, wanted)]
-            steps += [DeleteVolume(host.name, volume) for volume in sorted(old, reverse=True)]
+            files = reversed(host.copies.get(record.id, ()))
+            steps += [DeleteVolume(host.name, file) for file in files if file not in {wanted.file, wanted.marker}]
     return steps
-
-
-def _is_older(copy: DeploymentCopy, wanted: DeploymentCopy) -> bool:
-    return copy.deployment == wanted.deployment and copy.revision != wanted.revision
 
 
 def _leases(records: Iterable[InstanceRecord]) -> frozenset[Lease]:
@@ -146,7 +142,7 @@ def is_in_use(host: HostSeen, deployment: DeploymentId) -> bool:
 
 def _users(host: HostSeen, file: str, deployment: DeploymentId) -> list[str]:
     """Domains that are on, have a file open, and are none of the deployment's machines."""
-    on = [domain for domain in host.domains.values() if file in domain.files and domain.power is not Power.OFF]
+    on = host.users.get(file, ())
     return [d.name for d in on if d.machine is None or d.machine.instance.deployment != deployment]
 
 

@@ -61,7 +61,7 @@ def _new(
     now: float,
 ) -> InstanceRecord:
     answering = [host.name for host in hosts if not host.problem]
-    keepers = [host.name for host in hosts if any(volume_of(file, key) for file in host.volumes)]
+    keepers = [host.name for host in hosts if any(volume_of(file, key) for file in host.files.get(key, ()))]
     host = keepers[0] if keepers else place(role.name, others, answering)
     return InstanceRecord(
         id=key,

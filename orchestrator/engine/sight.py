@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.model.disks import files
-from orchestrator.model.names import MachineId, machine_of_volume, parse_disk, parse_machine
+from orchestrator.model.names import MachineId, machine_of_volume, parse_disk
 from orchestrator.model.spec import is_of_unknown_make
-from orchestrator.model.world import DomainSeen, HostSeen, Power
+from orchestrator.model.world import DomainSeen, HostSeen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from orchestrator.model.names import InstanceId
     from orchestrator.model.record import InstanceRecord
@@ -48,7 +48,7 @@ def sight(record: InstanceRecord, hosts: Iterable[HostSeen], owner: str) -> Sigh
     every = tuple(hosts)
     lost = HostSeen(record.host, problem=f"host {record.host} is not one of the site's hosts")
     here = next((host for host in every if host.name == record.host), lost)
-    ours = [(host.name, d) for host in every for d in _domains(host) if _is_ours(d, record.id, owner)]
+    ours = [(host.name, d) for host in every for d in host.machines.get(record.id, ()) if d.owner == owner]
     current = next((d for name, d in ours if name == record.host and d.name == machine.domain), None)
     named = here.domains.get(machine.domain)
     network = here.networks.get(record.id.deployment.network)
@@ -58,7 +58,7 @@ def sight(record: InstanceRecord, hosts: Iterable[HostSeen], owner: str) -> Sigh
         current=current,
         others=tuple((name, d) for name, d in ours if d is not current),
         foreign=named if named is not None and named.owner != owner else None,
-        intruder=next(((host.name, d) for host in every for d in _domains(host) if _intrudes(d, record, owner)), None),
+        intruder=next(_intruders(record.id, every, owner), None),
         leftovers=leftovers(record, every),
         away=tuple(host.name for host in every if host.problem),
         is_foreign_network=network is not None and network.owner != owner,
@@ -76,26 +76,11 @@ def afresh(record: InstanceRecord, seen: Sight) -> Sight:
     return replace(seen, here=here, current=current, others=others, leftovers=leftovers(record, seen.hosts))
 
 
-def _domains(host: HostSeen) -> list[DomainSeen]:
-    return [host.domains[name] for name in sorted(host.domains)]
-
-
-def _is_ours(domain: DomainSeen, key: InstanceId, owner: str) -> bool:
-    machine = domain.machine or parse_machine(domain.name)
-    return domain.owner == owner and machine is not None and machine.instance == key
-
-
-def _intrudes(domain: DomainSeen, record: InstanceRecord, owner: str) -> bool:
-    if domain.power is Power.OFF or _is_ours(domain, record.id, owner):
-        return False
-    return any(_instance_of(file) == record.id for file in domain.files)
-
-
-def _instance_of(file: str) -> InstanceId | None:
-    machine, disk = machine_of_volume(file), parse_disk(file)
-    if machine is not None:
-        return machine.instance
-    return disk.volume.instance if disk is not None else None
+def _intruders(key: InstanceId, hosts: Iterable[HostSeen], owner: str) -> Iterator[tuple[str, DomainSeen]]:
+    for host in hosts:
+        for domain in host.tenants.get(key, ()):
+            if domain.owner != owner or domain.instance != key:
+                yield host.name, domain
 
 
 def leftovers(record: InstanceRecord, hosts: Iterable[HostSeen]) -> tuple[tuple[str, str], ...]:
@@ -103,16 +88,14 @@ def leftovers(record: InstanceRecord, hosts: Iterable[HostSeen]) -> tuple[tuple[
     return tuple(
         (host.name, file)
         for host in hosts
-        for file in sorted(host.volumes)
+        for file in host.files.get(record.id, ())
         if _is_stale(file, record, host.name) and not is_open(host, file)
     )
 
 
 def is_open(host: HostSeen, file: str, but_for: InstanceId | None = None) -> bool:
     """Whether a machine that is on has a file open; those of the instance ``but_for`` do not count."""
-    users = (domain for domain in host.domains.values() if file in domain.files and domain.power is not Power.OFF)
-    known = (domain.machine or parse_machine(domain.name) for domain in users)
-    return any(machine is None or machine.instance != but_for for machine in known)
+    return any(domain.instance is None or domain.instance != but_for for domain in host.users.get(file, ()))
 
 
 def _is_stale(file: str, record: InstanceRecord, host: str) -> bool:
@@ -145,7 +128,7 @@ def transient(record: InstanceRecord, hosts: Iterable[HostSeen]) -> tuple[tuple[
     return tuple(
         (host.name, file)
         for host in hosts
-        for file in sorted(host.volumes)
+        for file in host.files.get(record.id, ())
         if _goes_with(file, record.id) and not is_open(host, file, record.id)
     )
 

@@ -257,6 +257,14 @@ def machine_of_volume(volume: str) -> MachineId | None:
     return parse_machine(head) if found else None
 
 
+def instance_of_file(file: str) -> InstanceId | None:
+    """The instance that a file is of: one of its machines' own files, or one of its disks; else None."""
+    machine, disk = machine_of_volume(file), parse_disk(file)
+    if machine is not None:
+        return machine.instance
+    return disk.volume.instance if disk is not None else None
+
+
 def base_volume(digest: str) -> str:
     """The base's volume on a host; ``digest`` is ``sha256:`` and 64 hex digits."""
     return f"base.{digest.removeprefix('sha256:')}.qcow2"

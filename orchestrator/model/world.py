@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from orchestrator.model.names import instance_of_file, parse_copy, parse_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Network
 
-    from orchestrator.model.names import MachineId
+    from orchestrator.model.names import DeploymentId, InstanceId, MachineId
 
 
 class Power(Enum):
@@ -40,6 +44,12 @@ class DomainSeen:
     files: frozenset[str] = frozenset()
     place: int = 1
     spec: str = ""
+
+    @property
+    def instance(self) -> InstanceId | None:
+        """Whose machine it is: by its mark, else by its name."""
+        machine = self.machine or parse_machine(self.name)
+        return machine.instance if machine is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +81,14 @@ class NetworkSeen:
     names: frozenset[HostName] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HostSeen:
     """One host. ``problem`` not "": it could not be asked, and all else is unknown, not absent.
 
     ``volumes``: names in our pool there (``has_pool``: whether that exists). ``free_bytes``: room in the pool.
     ``sizes``: of disks among them, in bytes. ``altered``: bases that somebody has written into since they came.
+
+    Without slots: what belongs to whom is sorted out once, when it is first asked for, and not for each instance.
     """
 
     name: str
@@ -88,6 +100,54 @@ class HostSeen:
     free_bytes: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     altered: frozenset[str] = frozenset()
+
+    @cached_property
+    def machines(self) -> Mapping[InstanceId, tuple[DomainSeen, ...]]:
+        """The domains that are an instance's by mark or name, whoever owns them; by name."""
+        found = defaultdict(list)
+        for _name, domain in sorted(self.domains.items()):
+            if domain.instance is not None:
+                found[domain.instance].append(domain)
+        return {key: tuple(domains) for key, domains in found.items()}
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[DomainSeen, ...]]:
+        """File → the domains that are on and have it open, by name."""
+        found = defaultdict(list)
+        for _name, domain in sorted(self.domains.items()):
+            for file in domain.files if domain.power is not Power.OFF else ():
+                found[file].append(domain)
+        return {file: tuple(domains) for file, domains in found.items()}
+
+    @cached_property
+    def tenants(self) -> Mapping[InstanceId, tuple[DomainSeen, ...]]:
+        """The domains that are on and have a file of an instance open, by name."""
+        found: dict[InstanceId, dict[str, DomainSeen]] = defaultdict(dict)
+        for file, domains in self.users.items():
+            key = instance_of_file(file)
+            if key is not None:
+                found[key].update((domain.name, domain) for domain in domains)
+        return {key: tuple(domains[name] for name in sorted(domains)) for key, domains in found.items()}
+
+    @cached_property
+    def files(self) -> Mapping[InstanceId, tuple[str, ...]]:
+        """The files in our pool that are an instance's, in order."""
+        found = defaultdict(list)
+        for file in sorted(self.volumes):
+            key = instance_of_file(file)
+            if key is not None:
+                found[key].append(file)
+        return {key: tuple(files) for key, files in found.items()}
+
+    @cached_property
+    def copies(self) -> Mapping[DeploymentId, tuple[str, ...]]:
+        """The files of the copies of a deployment's record, whole or not, in order."""
+        found = defaultdict(list)
+        for file in sorted(self.volumes):
+            copy = parse_copy(file)
+            if copy is not None:
+                found[copy.deployment].append(file)
+        return {key: tuple(files) for key, files in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

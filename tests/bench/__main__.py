@@ -18,6 +18,7 @@ import urllib.request
 from datetime import datetime
 
 from tests.bench.images import image_rows
+from tests.bench.scale import agent_rows, scale_rows
 from tests.e2e.conftest import CACHE, VMROLE, Lab, service, write
 
 ROUNDS = 8
@@ -40,6 +41,8 @@ def main():
             *overlays(lab, home),
             *acts(lab, home),
             *image_rows(home),
+            *agent_rows(lab, home),
+            *scale_rows(),
         ]
         print_table(lab, rows)
     finally:

@@ -237,6 +237,19 @@ class TestSqliteStore(StoreContract):
         other.save_instance(WHOLE)
         assert other.intent().instances == (replace(WHOLE, version=1),)
 
+    def test_what_has_not_changed_is_not_read_again_and_what_has_is(self, store, path):
+        store.save_instance(WHOLE)
+        known = store.intent()
+        assert store.intent() is known
+        other = SqliteStore(path, OWNER)
+        other.save_instance(replace(known.instances[0], boot=77))
+        assert [record.boot for record in store.intent().instances] == [77]
+        other.forget_instance(WHOLE.id, Event(NOW, str(WHOLE.id), "deleted"))
+        assert store.intent().instances == ()
+        other.save_instance(replace(WHOLE, boot=78))
+        assert [(record.boot, record.version) for record in store.intent().instances] == [(78, 1)]
+        other.close()
+
 
 @pytest.mark.real
 class TestOlderStore:

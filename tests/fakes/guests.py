@@ -10,6 +10,7 @@ from orchestrator.model.spec import Ready
 from orchestrator.model.world import GuestSeen, Power
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from orchestrator.model.names import MachineId
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Script:
-    """When each thing happens, in seconds since power on; ``None``: never."""
+    """When each thing happens, in seconds since power on; ``None``: never. ``gate``: its agent hangs until it opens."""
 
     agent_s: float | None = 1.0
     setup_s: float | None = 1.5
@@ -33,6 +34,7 @@ class Script:
     failed: tuple[str, ...] = ()
     busy: str = ""
     console: tuple[str, ...] = ("Linux version 6.1",)
+    gate: threading.Event | None = None
 
 
 class FakeGuests:
@@ -56,6 +58,8 @@ class FakeGuests:
             return GuestSeen()
         age_s = self._clock.now() - domain.since
         script = self._script(str(machine.instance))
+        if script.gate is not None:
+            script.gate.wait()
         if not _is_reached(script.agent_s, age_s):
             return GuestSeen()
         boot = f"{machine}-boot-{domain.boots}"

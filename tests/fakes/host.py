@@ -164,7 +164,7 @@ class FakeHost(FakePool):
 
     def _refuse_a_second(self, machine: MachineId) -> None:
         for host in self.peers:
-            for name, other in host.domains.items():
+            for name, other in list(host.domains.items()):
                 parsed = parse_machine(name)
                 is_same = parsed == machine and host is self
                 is_ours = parsed is not None and parsed.instance == machine.instance and other.owner == self._owner

@@ -1,6 +1,7 @@
 """A host's storage pool in memory, and the rules of who may touch a file that a domain has open."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,8 +57,15 @@ class Volume:
     content: str = ""
 
 
+def open_gate() -> threading.Event:
+    """A gate that lets everybody through until it is cleared."""
+    gate = threading.Event()
+    gate.set()
+    return gate
+
+
 class FakePool:
-    """``altered``: digests of bases that somebody wrote into, set by tests."""
+    """``altered``: digests of bases that somebody wrote into. ``gate``: nothing answers until it is open. For tests."""
 
     def __init__(self, name: str, owner: str, clock: FakeClock, faults: Faults) -> None:
         self._name = name
@@ -65,6 +73,7 @@ class FakePool:
         self._clock = clock
         self._faults = faults
         self.is_away = False
+        self.gate = open_gate()
         self.has_pool = False
         self.free_bytes = FREE_BYTES
         self.domains: dict[str, Domain] = {}
@@ -76,6 +85,7 @@ class FakePool:
         return self._name
 
     def _answer(self) -> None:
+        self.gate.wait()
         if self.is_away:
             raise HostAway(f"host {self._name} does not answer")
 
@@ -94,7 +104,7 @@ class FakePool:
 
     def _users(self, file: str) -> list[str]:
         """Domains of any name that have the file open now."""
-        return [n for n, d in self.domains.items() if file in d.files and d.power is not Power.OFF]
+        return [n for n, d in list(self.domains.items()) if file in d.files and d.power is not Power.OFF]
 
     def _refuse_in_use(self, file: str, what: str) -> None:
         if self._users(file):

@@ -1,0 +1,70 @@
+"""Runs the loop of a home for a while, and prints one JSON line for each turn: what was seen, and what it cost.
+
+    python -m tests.e2e.watcher SECONDS look|tick
+
+``took``: the turn's seconds; ``looks``: each guest's that ended since the last line; ``events``: libvirt's, when. Nothing is replaced: the real
+ports are called, with a stopwatch around.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from orchestrator import wiring
+from orchestrator.cli.context import cache_dir
+from orchestrator.drivers.guest import AgentGuests
+
+PAUSE_S = 0.2
+
+
+class Timed(AgentGuests):
+    """Guests, and how long each look took."""
+
+    looks: list = []  # noqa: RUF012 - one process, one list
+
+    def look(self, host, machine, **options):
+        begun = time.monotonic()
+        try:
+            return super().look(host, machine, **options)
+        finally:
+            Timed.looks.append((machine.instance.name, time.monotonic() - begun))
+
+
+def rss_kib():
+    text = Path("/proc/self/status").read_text()
+    return int(next(row.split()[1] for row in text.splitlines() if row.startswith("VmRSS")))
+
+
+def main():
+    seconds, mode = float(sys.argv[1]), sys.argv[2]
+    wiring.AgentGuests = Timed
+    with wiring.wired(Path(os.environ["VMROLE_HOME"]), None, cache_dir(), lambda _text: None) as made:
+        events = []
+        for host in made.hosts.values():
+            host.watch(lambda: (events.append(time.time()), made.clock.wake()))
+        over = time.monotonic() + seconds
+        while time.monotonic() < over:
+            at, begun = time.time(), time.monotonic()
+            plan = made.loop.tick() if mode == "tick" else made.loop.look()[1]
+            took = time.monotonic() - begun
+            looks, Timed.looks = Timed.looks, []
+            row = {
+                "at": at,
+                "took": took,
+                "cpu": time.process_time(),
+                "rss_kib": rss_kib(),
+                "threads": threading.active_count(),
+                "looks": looks,
+                "events": [events.pop(0) for _event in tuple(events)],
+                "states": {s.record.id.name: s.state.value for s in plan.instances},
+                "reasons": {s.record.id.name: s.reason for s in plan.instances},
+            }
+            print(json.dumps(row), flush=True)
+            made.clock.wait(min(plan.requeue_s, 1.0) if mode == "tick" else PAUSE_S)
+
+
+if __name__ == "__main__":
+    main()
