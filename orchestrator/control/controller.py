@@ -79,6 +79,7 @@ class Controller:
         while not self.is_over() and not self.lease.is_asked():
             begun, before = self.clock.now(), self._changes()
             self._rest(self._turn(), begun, before)
+        self.loop.finish()  # who has the lease next must not meet a step of ours
 
     def _turn(self) -> float:
         """One turn of the loop, and after how many seconds the next one is due."""
