@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from orchestrator.config.quantities import bounded, mebibytes, seconds
+from orchestrator.config.repairform import MaybeRepair, RepairForm, repair_of
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
@@ -324,6 +325,7 @@ class RoleForm(_Form):
     volumes: dict[Name, VolumeForm] = {}
     stop: StopForm = StopForm()
     upgrade: UpgradeForm = UpgradeForm()
+    repair: MaybeRepair = RepairForm()
 
     @model_validator(mode="after")
     def _disks_fit(self) -> RoleForm:
@@ -350,6 +352,7 @@ class RoleForm(_Form):
             self.upgrade.max_unavailable,
             self._disks(),
             self.stop.value(),
+            repair_of(self.repair),
         )
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.control.workers import Workers
+from orchestrator.engine.pulse import pulses
 from orchestrator.engine.status import since
 from orchestrator.errors import VmroleError
 from orchestrator.model.names import MachineId
-from orchestrator.model.world import BalancerSeen, GuestSeen, HostSeen, Power, World
+from orchestrator.model.world import PANIC, BalancerSeen, GuestSeen, HostSeen, Power, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from orchestrator.model.pulse import Pulse
     from orchestrator.model.record import InstanceRecord, Intent
     from orchestrator.ports import Balancer, Guests, Host
 
@@ -37,6 +40,7 @@ class Observer:
         # libvirtd serves five calls of one connection at a time; more threads would only wait there.
         self._pools = {name: Workers(4, name=f"look-{name}") for name in hosts}
         self._pending: dict[str, Future[HostSeen]] = {}
+        self._pulses: Mapping[MachineId, Pulse] = {}
 
     def look(self, intent: Intent, trouble: Mapping[str, str], full: frozenset[str], now: float) -> World:
         """What is there now, as far as ``intent`` makes it matter."""
@@ -45,8 +49,12 @@ class Observer:
         hosts = {name: self._answer(name, future) for name, future in asked.items()}
         running = [record for record in intent.instances if _runs(record, hosts)]
         guests = self._look_at_guests(running, _services(intent))
-        consoles = self._consoles([r for r in running if _is_telling(r, guests[_id(r)], now)])
-        return World(hosts, guests, consoles, balancer, trouble, full)
+        silent = {machine for machine, pulse in self._pulses.items() if pulse.silent.is_wrong}
+        telling = [r for r in running if _id(r) in silent or _is_telling(r, guests[_id(r)], now)]
+        telling += [record for record in intent.instances if _has_panicked(record, hosts)]
+        world = World(hosts, guests, self._consoles(telling), balancer, trouble, full)
+        self._pulses = pulses(self._pulses, intent, world, now)
+        return replace(world, pulses=self._pulses)
 
     def _ask(self, name: str, host: Host) -> Future[HostSeen]:
         """Start a look at a host, unless the last one still hangs there."""
@@ -116,6 +124,12 @@ def _runs(record: InstanceRecord, hosts: Mapping[str, HostSeen]) -> bool:
     host = hosts.get(record.host)
     domain = host.domains.get(_id(record).domain) if host is not None else None
     return domain is not None and domain.power is Power.RUNNING
+
+
+def _has_panicked(record: InstanceRecord, hosts: Mapping[str, HostSeen]) -> bool:
+    host = hosts.get(record.host)
+    domain = host.domains.get(_id(record).domain) if host is not None else None
+    return domain is not None and domain.why == PANIC
 
 
 def _services(intent: Intent) -> Callable[[InstanceRecord], tuple[str, ...] | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from orchestrator.model.record import Act
     from orchestrator.model.spec import Disk
     from orchestrator.ports import Clock, Host
+
+log = logging.getLogger(__name__)
 
 CALL_S = 5.0
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -49,6 +52,15 @@ STOP = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 022; mkdir -p /run/vm
 (set -C; echo "$1" >/run/vmrole/stopping) 2>/dev/null || [ ! -e /run/vmrole/stopping ] || exit 0
 [ ! -x /etc/vmrole/stopping ] || /etc/vmrole/stopping "$1" </dev/null
 /sbin/poweroff || poweroff"""
+# A name that ends in a folder of its own, or that systemd takes for an option, is none.
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@_.:-]{0,254}")
+RESTART = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin
+if [ -d /run/systemd/system ]; then
+  systemctl reset-failed -- "$@"
+  systemctl restart --no-block -- "$@"
+else
+  for name in "$@"; do sv restart "/etc/service/$name"; done
+fi"""
 PROBE_BYTES = 1024 * 1024
 
 
@@ -132,6 +144,16 @@ class AgentGuests:
         if outcome.code:
             said = lines(outcome.stderr[-FILE_BYTES:].decode(errors="replace")) or (f"exit code {outcome.code}",)
             raise AgentRefused(f"{machine.domain} cannot enlarge disk {disk.name}: {said[-1]}")
+
+    def restart(self, host: Host, machine: MachineId, services: tuple[str, ...]) -> None:
+        names = [name for name in services if _SERVICE_NAME.fullmatch(name)]
+        if not names:
+            return
+        script = {"path": "/bin/sh", "arg": ["-c", RESTART, "vmrole-restart", *names], "capture-output": False}
+        try:
+            host.agent(machine.domain, "guest-exec", script, CALL_S)
+        except AgentRefused as error:
+            log.info("%s does not restart %s: %s", machine.domain, ", ".join(names), error.message)
 
 
 def _power_down(host: Host, machine: MachineId) -> None:
