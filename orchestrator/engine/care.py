@@ -47,11 +47,23 @@ def _examined(case: Case, world: World, now: float) -> Case:
         has_network=bool(case.servers),
         now=now,
     )
+    is_up = case.machine in world.pulses
+    found = (_panics(record.care, role) if is_up else None) or found
     is_on = role.repair.is_on and case.deployment.paused is None and not is_under_way(record)
     changed = max(since(record.timeline), case.deployment.resumed)
     possible = _possible(case, found)
     wanted = repair.need(record.care, role.repair, found, possible, changed) if is_on else None
     return replace(case, found=found, need=wanted)
+
+
+def _panics(care: Care | None, role: Role) -> Finding | None:
+    """What a kernel that dies again and again shows, though it boots well: another start will not help."""
+    if care is None or care.well is not None or not care.panics:
+        return None
+    is_new = care.remedy in {None, Remedy.RESTART, Remedy.REBOOT}
+    if care.panics <= (role.repair.reboot.tries if is_new else 0):
+        return None
+    return Finding(Health.UNHEALTHY, f"did not help: {care.evidence} again", Remedy.REIMAGE, is_sure=True)
 
 
 def _possible(case: Case, found: Finding) -> frozenset[Remedy]:
@@ -101,7 +113,7 @@ def _recovered(case: Case, care: Care, now: float) -> Case:
     if care.well is not None:
         is_long_ago = now - care.well >= case.role.repair.grace_s
         return replace(case, record=replace(case.record, care=None)) if is_long_ago else case
-    if care.remedy is None and not care.verdict:
+    if care.remedy is None and not care.verdict and not care.panics:
         told = _event(case, now, "repair: well again, back in rotation", f"was: {care.evidence}")
         return _with(case, None, told)
     how = f"after {_count(case.role, care)}" if care.remedy is not None else "without repair"
@@ -135,7 +147,7 @@ def _opened(case: Case, now: float) -> Care:
 
 def _taken(case: Case, care: Care, remedy: Remedy, records: Sequence[InstanceRecord], now: float) -> Case:
     tries = care.tries + 1 if care.remedy is remedy else 1
-    care = replace(care, remedy=remedy, tries=tries, at=now, is_deaf=case.found.is_deaf)
+    care = replace(care, remedy=remedy, tries=tries, at=now, is_deaf=case.found.is_deaf, panics=0)
     record = replace(case.record, fault=case.record.fault if case.record.fault is not None else care.since)
     case = replace(case, record=record)
     why = case.found.reason

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine import ground, machine
 from orchestrator.model.action import Action, CreateDisk, CreateSeed
-from orchestrator.model.record import Event, InstanceRecord
+from orchestrator.model.record import Care, Event, InstanceRecord
 from orchestrator.model.world import PANIC, Power, World
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def fault(
     went_off = case.record.timeline.started is not None and new.timeline.started is None
     is_first = went_off and new.fault is None and case.record.timeline.services is not None
     changed = replace(new, fault=now) if is_first else new
+    has_panicked = went_off and case.seen.current is not None and case.seen.current.why == PANIC
+    changed = replace(changed, care=_panicked(new.care, now)) if has_panicked else changed
     changed = changed if stuck == new.stuck else replace(changed, stuck=stuck)
     what = "; ".join([*found, *([stuck] if stuck and stuck != new.stuck else [])])
     return changed, Event(now, str(new.id), f"fault: {what}", _why(case, world)) if what else None
@@ -63,6 +65,14 @@ def _found(case: Case, new: InstanceRecord, actions: Sequence[Action], world: Wo
         (new.has_run and case.seen.here.has_pool and not has_base, "its base was altered or gone; it is put back"),
     ]
     return [text for is_so, text in found if is_so]
+
+
+def _panicked(care: Care | None, now: float) -> Care:
+    """What repair has to know of a kernel that died: it is started again at once, but not for ever."""
+    known = care if care is not None and care.well is None else None
+    count = care.panics + 1 if care is not None else 1
+    begun = known or replace(care or Care(now, ""), since=now, well=None)
+    return replace(begun, evidence=WENT_OFF[PANIC], out=None, panics=count)
 
 
 def _stuck(case: Case, new: InstanceRecord) -> str:

@@ -131,7 +131,8 @@ class Care:
 
     ``evidence``: what was found wrong last. ``out``: since when it is kept out of rotation, None if it is not.
     ``remedy``: the rung taken last, ``tries`` times, the last one ``at``. ``is_deaf``: nobody in the guest hears us,
-    so nobody is asked. ``verdict``: why repair has stopped, "" if it has not. ``well``: healthy again since then.
+    so nobody is asked. ``panics``: how often its kernel died since the last rung. ``verdict``: why repair has stopped,
+    "" if it has not. ``well``: healthy again since then.
     """
 
     since: float
@@ -141,6 +142,7 @@ class Care:
     tries: int = 0
     at: float = 0.0
     is_deaf: bool = False
+    panics: int = 0
     verdict: str = ""
     well: float | None = None
 

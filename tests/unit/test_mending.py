@@ -468,6 +468,34 @@ def test_a_machine_that_died_is_started_at_once_whatever_the_grace(why, said):
     assert (world.serving(), world.record("web-0").fault) == ({"web-0.g1", "web-1.g1"}, None)
 
 
+def panic(world: FakeWorld) -> None:
+    host, record = world.hosts["local"], world.record("web-0")
+    name = f"hello.production.web-0.g{record.generation}"
+    host.domains[name] = replace(host.domains[name], power=Power.OFF, why=PANIC)
+
+
+def test_a_kernel_that_dies_again_and_again_is_not_only_started_again_for_ever():
+    world = ready(2, repair=replace(QUICK, grace_s=300.0))
+    generations = []
+    for _time in range(6):
+        panic(world)
+        watch(world, 100)
+        generations.append(world.record("web-0").generation)
+    assert generations == [1, 2, 3, 4, 4, 4]
+    assert told(world)[-1] == "repair: stops"
+    assert by_repair(world)[-1].cause == "3 of 3 reimages did not help: the guest's kernel panicked again"
+    assert "web-0.g4" in world.serving()  # it runs; nobody makes it anew any more
+
+
+def test_a_kernel_that_died_once_is_started_again_and_that_is_all():
+    world = ready(2)
+    panic(world)
+    watch(world, 100)
+    assert (told(world), world.record("web-0").generation, world.record("web-0").care) == (
+        ["repair: well again"], 1, None,
+    )  # fmt: skip
+
+
 def test_an_io_error_is_told_once_and_apart():
     world = ready(1)
     host, name = world.hosts["local"], "hello.production.web-0.g1"
