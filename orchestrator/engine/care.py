@@ -200,6 +200,8 @@ def told(case: Case, now: float) -> str:
 
 def _outlook(case: Case, role: Role, now: float) -> str:
     wanted = case.need
+    if not _is_ours(case.found):
+        return ""
     obstacles = [
         (case.found.is_doubtful, "; it is looked at again"),
         (case.deployment.paused is not None, "; the service is paused"),
@@ -216,6 +218,11 @@ def _outlook(case: Case, role: Role, now: float) -> str:
     if wanted.remedy is None:
         return "; nothing is done to it for that alone"
     return f"; {wanted.remedy.value} in {max(0.0, wanted.due - now):.0f} s"
+
+
+def _is_ours(found: Finding) -> bool:
+    """Whether it is for repair at all, and not a first failure, which is for somebody to mend."""
+    return found.first is not None or not found.is_sure
 
 
 def is_left(case: Case) -> bool:

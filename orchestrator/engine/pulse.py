@@ -99,7 +99,9 @@ def sample(record: InstanceRecord, role: Role, world: World, now: float) -> Samp
     guest = world.guests.get(MachineId(record.id, record.generation))
     is_up = None if record.timeline.rotation is None else _is_up(record, role, world)
     if guest is None or not (guest.boot_id or guest.reached):
-        return Sample(now, answers=role.ready.via is Via.NETWORK, is_up=is_up)
+        # An agent that refuses (it may do so while file systems are frozen) is there, and says nothing else.
+        refuses = guest is not None and bool(guest.waiting)
+        return Sample(now, answers=refuses or role.ready.via is Via.NETWORK, is_up=None if refuses else is_up)
     if guest.busy:
         return Sample(now, answers=True)
     wrong = (*guest.failed, *guest.waiting)

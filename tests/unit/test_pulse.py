@@ -170,6 +170,12 @@ def test_who_is_busy_is_not_sick_and_not_down():
     assert (pulse.sick.is_wrong, pulse.down.looks, pulse.silent.is_wrong) == (False, (), False)
 
 
+def test_an_agent_that_refuses_is_there_and_says_nothing_else():
+    pulse = pulse_of(guest=GuestSeen(waiting=("guest-file-open is not allowed",)), up=False)
+    assert pulse is not None
+    assert (pulse.silent.is_wrong, pulse.sick.is_wrong, pulse.down.looks) == (False, False, ())
+
+
 def test_a_server_in_maintenance_says_nothing_and_one_that_drains_does():
     told = {state: pulse_of(guest=GuestSeen("b1"), up=False, state=state) for state in ServerState}
     assert {s.value: p.down.looks for s, p in told.items() if p} == {"ready": (True,), "drain": (True,), "maint": ()}
