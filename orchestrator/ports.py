@@ -147,6 +147,13 @@ class Guests(Protocol):
         Returns at once; the machine goes off later, or never. Asking again does no harm.
         """
 
+    def restart(self, host: Host, machine: MachineId, services: tuple[str, ...]) -> None:
+        """Have services restarted, by the names that ``look`` gave them; a name that can be none is left out.
+
+        Returns at once: whether it helped is seen in the next looks. A guest that refuses is one that it did not
+        help. Raises AgentSilent.
+        """
+
     def grow(self, host: Host, machine: MachineId, disk: Disk) -> None:
         """Enlarge a mounted disk's file system to the disk. Raises AgentSilent, AgentRefused."""
 

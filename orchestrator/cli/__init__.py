@@ -28,6 +28,8 @@ COMMANDS = {
     "stop": ("verbs", "Switch instances off, and leave them so."),
     "start": ("verbs", "Start instances that were stopped."),
     "relocate": ("verbs", "Make instances anew on another host; only volumes are kept."),
+    "pause": ("maintenance", "Leave a service alone: no repair and no upgrade until `resume`."),
+    "resume": ("maintenance", "End a pause."),
     "ls": ("show", "List the deployments."),
     "status": ("show", "Show a deployment's instances, with stage and reason."),
     "events": ("show", "Show what happened, and why."),

@@ -249,12 +249,17 @@ def _is_started(plan: Plan, key: DeploymentId) -> bool:
 
 
 def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: bool) -> None:
-    from orchestrator.cli.view import consoles, own
+    from orchestrator.cli.view import consoles, own, state_of
     from orchestrator.control.settle import End
     from orchestrator.engine.status import State
     from orchestrator.model.record import Wanted
 
     name, statuses = record.id.service, own(rest.plan, record)
+    if rest.end is End.READY and state_of(rest.plan, record) == "paused":
+        count = sum(status.in_rotation for status in statuses)
+        told = f"{count} of {len(statuses)} instances in rotation{_where(record)}"
+        click.echo(f"{name} is paused; {told}; `vmrole resume {name}` has the rest done")
+        return
     if rest.end is End.READY:
         news = "is ready" if is_new or rest.has_changed else "is ready: nothing to change"
         up = [s for s in statuses if s.record.wanted is Wanted.UP and s.state is not State.BUSY]

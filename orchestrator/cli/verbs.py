@@ -277,7 +277,7 @@ def _is_over(status: InstanceStatus, act: Act) -> bool:
     return (
         status.state in {State.STOPPED, State.FAILED}
         if act is Act.STOP
-        else status.state in {State.READY, State.FAILED, State.STOPPED}
+        else status.is_left or status.state in {State.READY, State.FAILED, State.STOPPED}
     )
 
 

@@ -61,6 +61,7 @@ def status_json(plan: Plan, record: DeploymentRecord) -> dict[str, object]:
         "state": state_of(plan, record),
         "vip": record.vip,
         "revision": record.revision,
+        "paused": asdict(record.paused) if record.paused is not None else None,
         "endpoints": endpoints_json(record),
         "roles": [
             {
@@ -123,7 +124,7 @@ def status_text(plan: Plan, record: DeploymentRecord, now: float) -> str:
     ready = sum(status.state is State.READY for status in statuses)
     head = (
         f"{record.id.service} ({record.id.slot}): {state_of(plan, record)}, {ready} of {len(statuses)} ready, "
-        f"revision {record.revision}, VIP {record.vip}" + (f" ({ports})" if ports else "")
+        f"revision {record.revision}, VIP {record.vip}" + (f" ({ports})" if ports else "") + _paused(record, now)
     )
     rows = [
         (
@@ -139,6 +140,13 @@ def status_text(plan: Plan, record: DeploymentRecord, now: float) -> str:
         for status in statuses
     ]
     return head + "\n" + table(("INSTANCE", "STATE", "STAGE", "FOR", "GEN", "HOST", "DIP", "REASON"), rows)
+
+
+def _paused(record: DeploymentRecord, now: float) -> str:
+    if record.paused is None:
+        return ""
+    why = f": {record.paused.reason}" if record.paused.reason else ""
+    return f"\npaused for {duration(now - record.paused.since)}{why}; `vmrole resume {record.id.service}` ends that"
 
 
 def consoles(statuses: Iterable[InstanceStatus]) -> str:

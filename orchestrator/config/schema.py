@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from orchestrator.config.fields import STRICT, Command, Line, Port, url_path
 from orchestrator.config.quantities import bounded, mebibytes, seconds
 from orchestrator.config.ready import ReadyForm
+from orchestrator.config.repairform import MaybeRepair, RepairForm, repair_of
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
@@ -282,6 +283,7 @@ class RoleForm(_Form):
     volumes: dict[Name, VolumeForm] = {}
     stop: StopForm = StopForm()
     upgrade: UpgradeForm = UpgradeForm()
+    repair: MaybeRepair = RepairForm()
 
     @model_validator(mode="after")
     def _disks_fit(self) -> RoleForm:
@@ -328,6 +330,7 @@ class RoleForm(_Form):
             self.upgrade.max_unavailable,
             self._disks(),
             self.stop.value(),
+            repair_of(self.repair),
         )
 
 

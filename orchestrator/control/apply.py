@@ -31,8 +31,8 @@ class Effects:
 HostAction = (
     act.CreatePool | act.DeletePool | act.PlaceImage | act.CreateNetwork | act.ChangeLeases | act.DeleteNetwork
     | act.CreateOverlay | act.CreateSeed | act.CreateDisk | act.GrowDisk | act.MoveVolume | act.SaveCopy
-    | act.DefineDomain | act.StartDomain | act.ShutDown | act.DestroyDomain | act.ResumeDomain | act.UndefineDomain
-    | act.DeleteVolume
+    | act.DefineDomain | act.StartDomain | act.ShutDown | act.RestartServices | act.DestroyDomain | act.ResumeDomain
+    | act.UndefineDomain | act.DeleteVolume
 )  # fmt: skip
 StoreAction = act.SaveInstance | act.ForgetInstance | act.ForgetDeployment
 BalancerAction = (
@@ -85,6 +85,8 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             host.start_domain(action.machine)
         case act.ShutDown():
             to.guests.shut_down(host, action.machine, action.act)
+        case act.RestartServices():
+            to.guests.restart(host, action.machine, action.services)
         case act.DestroyDomain():
             host.destroy_domain(action.domain)
         case act.ResumeDomain():

@@ -6,20 +6,23 @@ it has answered. Until then a host is unknown; a guest is what it last was, for 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.control.looks import Look, await_all
 from orchestrator.control.workers import Workers
+from orchestrator.engine.pulse import pulses
 from orchestrator.engine.status import since
 from orchestrator.errors import VmroleError
 from orchestrator.model.names import MachineId
 from orchestrator.model.spec import Ready
-from orchestrator.model.world import BalancerSeen, GuestSeen, HostSeen, Power, World
+from orchestrator.model.world import PANIC, BalancerSeen, GuestSeen, HostSeen, Power, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from orchestrator.model.pulse import Pulse
     from orchestrator.model.record import InstanceRecord, Intent
     from orchestrator.ports import Balancer, Guests, Host
 
@@ -69,6 +72,7 @@ class Observer:
         self._of_guests: dict[MachineId, Look[GuestSeen]] = {}
         self._of_consoles: dict[MachineId, Look[tuple[str, ...]]] = {}
         self._has_looked = False
+        self._pulses: Mapping[MachineId, Pulse] = {}
         self._wake: Callable[[], None] = lambda: None
 
     def watch(self, wake: Callable[[], None]) -> None:
@@ -82,9 +86,13 @@ class Observer:
         balancer = self._balancer_seen()
         running = [record for record in intent.instances if _runs(record, hosts)]
         guests = self._look_at_guests(running, intent, now)
-        consoles = self._consoles([r for r in running if _is_telling(r, guests[_id(r)], now)], now)
+        silent = {machine for machine, pulse in self._pulses.items() if pulse.silent.is_wrong}
+        telling = [r for r in running if _id(r) in silent or _is_telling(r, guests[_id(r)], now)]
+        telling += [record for record in intent.instances if _has_panicked(record, hosts)]
+        world = World(hosts, guests, self._consoles(telling, now), balancer, trouble, full)
+        self._pulses = pulses(self._pulses, intent, world, now)
         self._has_looked = True
-        return World(hosts, guests, consoles, balancer, trouble, full)
+        return replace(world, pulses=self._pulses)
 
     def outdate(self, track: str, host: str) -> None:
         """Something was done to ``track`` on ``host`` ("": on none): what is being looked at there was before it."""
@@ -228,6 +236,12 @@ def _ready(record: InstanceRecord, intent: Intent) -> Ready:
     deployment = intent.deployment(record.id.deployment)
     role = deployment.service.role(record.id.role) if deployment is not None else None
     return role.ready if role is not None else Ready()
+
+
+def _has_panicked(record: InstanceRecord, hosts: Mapping[str, HostSeen]) -> bool:
+    host = hosts.get(record.host)
+    domain = host.domains.get(_id(record).domain) if host is not None else None
+    return domain is not None and domain.why == PANIC
 
 
 def _is_telling(record: InstanceRecord, guest: GuestSeen, now: float) -> bool:

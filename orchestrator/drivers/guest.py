@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from orchestrator.model.spec import Disk, Ready, SecretRef
     from orchestrator.ports import Clock, Host
 
+log = logging.getLogger(__name__)
+
 # A command's output goes to files and is read in pieces: an answer of more than 4 MiB is lost on its way, and one of
 # more than 10 MiB ends libvirt's channel to the agent for good (measured). The command's words are its arguments.
 SPOOL = r"""umask 077; d=$(mktemp -d /tmp/vmrole-exec.XXXXXX) || exit 126
@@ -47,6 +50,15 @@ STOP = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 022; mkdir -p /run/vm
 (set -C; echo "$1" >/run/vmrole/stopping) 2>/dev/null || [ ! -e /run/vmrole/stopping ] || exit 0
 [ ! -x /etc/vmrole/stopping ] || /etc/vmrole/stopping "$1" </dev/null
 /sbin/poweroff || poweroff"""
+# A name that ends in a folder of its own, or that systemd takes for an option, is none.
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@_.:-]{0,254}")
+RESTART = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin
+if [ -d /run/systemd/system ]; then
+  systemctl reset-failed -- "$@"
+  systemctl restart --no-block -- "$@"
+else
+  for name in "$@"; do sv restart "/etc/service/$name"; done
+fi"""
 
 
 LOOK_S = 8.0  # a look at one guest ends by then, however slowly each call is answered
@@ -229,6 +241,16 @@ class AgentGuests:
         if outcome.code:
             said = lines(outcome.stderr[-FILE_BYTES:].decode(errors="replace")) or (f"exit code {outcome.code}",)
             raise AgentRefused(f"{machine.domain} cannot enlarge disk {disk.name}: {said[-1]}")
+
+    def restart(self, host: Host, machine: MachineId, services: tuple[str, ...]) -> None:
+        names = [name for name in services if _SERVICE_NAME.fullmatch(name)]
+        if not names:
+            return
+        script = {"path": "/bin/sh", "arg": ["-c", RESTART, "vmrole-restart", *names], "capture-output": False}
+        try:
+            host.agent(machine.domain, "guest-exec", script, CALL_S)
+        except AgentRefused as error:
+            log.info("%s does not restart %s: %s", machine.domain, ", ".join(names), error.message)
 
 
 def revealed(secret: SecretRef) -> bytes:

@@ -18,7 +18,7 @@ from orchestrator.drivers._volumes import Volumes
 from orchestrator.errors import AgentRefused, NotFound
 from orchestrator.model.names import parse_machine
 from orchestrator.model.text import lines
-from orchestrator.model.world import DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
+from orchestrator.model.world import PANIC, DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
 from orchestrator.render import domain as domains
 from orchestrator.render import network as networks
 from orchestrator.render.volume import pool_path
@@ -308,7 +308,7 @@ def _power(state: int, reason: int) -> Power:
 def _why(state: int, reason: int) -> str:
     """Libvirt's reason for a state, in a word; "" while a domain runs."""
     if state == libvirt.VIR_DOMAIN_CRASHED:
-        return "crashed"
+        return PANIC  # the device pvpanic told: libvirt has no other way to get here
     return _REASONS.get((state, reason), "") if state != libvirt.VIR_DOMAIN_RUNNING else ""
 
 

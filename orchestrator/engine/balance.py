@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Key = tuple[str, str]
+MAINT = ServerState.MAINT
 
 
 def balance(
@@ -34,11 +35,13 @@ def balance(
     seen: BalancerSeen,
     *,
     leaving: Mapping[Key, float],
+    held: frozenset[Key] = frozenset(),
     now: float,
 ) -> tuple[Action, ...]:
     """From what HAProxy serves to what it should: VIPs, file, frontends (start or reload), then rotation.
 
-    ``leaving``: servers whose connections may go on until then (Unix seconds).
+    ``leaving``: servers whose connections may go on until then (Unix seconds). ``held``: members that get no new
+    connections, and stay, so that HAProxy goes on checking them (it does so while they drain).
     """
     if seen.problem:
         return ()  # what it does now is unknown; nothing is done to it until it can be asked
@@ -51,11 +54,11 @@ def balance(
         return (*steps, ConfigureBalancer(fronts, servers))
     if seen.saved != rotation.fingerprint(fronts, servers):
         steps.append(SaveServers(fronts, servers))
-    return (*steps, *_membership(servers, seen, leaving, now))
+    return (*steps, *_membership(servers, seen, leaving, now, held))
 
 
 def _membership(
-    servers: Sequence[Server], seen: BalancerSeen, leaving: Mapping[Key, float], now: float
+    servers: Sequence[Server], seen: BalancerSeen, leaving: Mapping[Key, float], now: float, held: frozenset[Key]
 ) -> list[Action]:
     wanted = {(server.backend, server.name): server for server in servers}
     moved = {
@@ -64,13 +67,16 @@ def _membership(
         if key in seen.servers and (seen.servers[key].address, seen.servers[key].port) != (server.address, server.port)
     }
     gone = sorted(key for key in seen.servers if key not in wanted or key in moved)
-    missing = [
-        server
-        for key, server in sorted(wanted.items())
-        if key in moved or key not in seen.servers or seen.servers[key].state is not ServerState.READY
-    ]
+    missing = [server for key, server in sorted(wanted.items()) if key in moved or _is_out(key, seen, held)]
+    kept = [key for key in sorted(held) if key in seen.servers and seen.servers[key].state is ServerState.READY]
     farewells = [step for key in gone for step in _farewell(key, seen.servers[key], leaving.get(key, now), now)]
-    return [*farewells, *(AddServer(server) for server in missing)]
+    return [*farewells, *(DrainServer(*key) for key in kept), *(AddServer(server) for server in missing)]
+
+
+def _is_out(key: Key, seen: BalancerSeen, held: frozenset[Key]) -> bool:
+    """Whether a server is not as a member should be: there, and ready, or draining if it is held."""
+    known = seen.servers.get(key)
+    return known is None or (known.state is not ServerState.READY and (key not in held or known.state is MAINT))
 
 
 def _farewell(key: Key, seen: ServerSeen, until: float, now: float) -> list[Action]:

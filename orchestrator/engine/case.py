@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import machine, members, rest, rotation, storage
+from orchestrator.engine.health import NOTHING, Finding
 from orchestrator.engine.lifecycle import SILENT
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Wanted
@@ -13,6 +14,7 @@ from orchestrator.model.spec import MachineSpec, Role, is_same_but_larger, machi
 from orchestrator.model.world import GuestSeen, HostSeen, Power, ServerState, World
 
 if TYPE_CHECKING:
+    from orchestrator.engine.repair import Need
     from orchestrator.engine.sight import Sight
     from orchestrator.model.action import Action, Server
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 class Case:
     """An instance. ``old``: as it is stored (None: not yet). ``role`` None: the service has no such role any more.
 
-    ``before``: steps that are taken before the record is stored, ``actions``: those after it.
+    ``before``: steps that are taken before the record is stored, ``actions``: those after it. ``found``: how healthy
+    it is, ``need``: what repair would do about that, ``may_treat``: whether it may now.
     """
 
     deployment: DeploymentRecord
@@ -32,6 +35,9 @@ class Case:
     before: tuple[Action, ...] = ()
     actions: tuple[Action, ...] = ()
     event: Event | None = None
+    found: Finding = NOTHING
+    need: Need | None = None
+    may_treat: bool = False
 
     @property
     def machine(self) -> MachineId:
@@ -105,7 +111,14 @@ class Case:
     def _due(self) -> Act | None:
         after = self.after
         is_prepared = after is not None and machine.is_prepared(after, self.seen, self.there, self.deployment.id)
+        is_prepared = is_prepared and not self.waits_for_resume
         return rest.due(self.record, is_wanted=self.is_wanted, is_prepared=is_prepared)
+
+    @property
+    def waits_for_resume(self) -> bool:
+        """Whether an upgrade of it has not begun, and does not as long as its service is paused."""
+        is_upgrade = self.record.next is not None and self.record.next.act is Act.UPGRADE
+        return is_upgrade and self.record.farewell is None and self.deployment.paused is not None
 
     def can_serve(self, world: World) -> bool:
         """Whether others may leave while it stays: it is ready, and HAProxy does send to it.

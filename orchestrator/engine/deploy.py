@@ -9,7 +9,7 @@ from orchestrator.engine.members import again
 from orchestrator.errors import Refused, UserError
 from orchestrator.model.disks import MIB
 from orchestrator.model.names import InstanceId, VolumeId
-from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent, Wanted
+from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent, Pause, Wanted
 from orchestrator.model.spec import DiskKind, Visibility
 
 if TYPE_CHECKING:
@@ -41,13 +41,18 @@ def deployed(
 
 
 def retried(intent: Intent, record: DeploymentRecord, now: float) -> tuple[InstanceRecord, ...]:
-    """The deployment's instances that are not ready, each with another chance: what ``up`` said again is."""
+    """The deployment's instances that are not ready, each with another chance: what ``up`` said again is.
+
+    Repair has stopped at some: it begins anew. At others it is at work, and goes on.
+    """
     return tuple(
-        again(instance, timeout_s=role.ready.timeout_s, now=now)
-        for instance in intent.members(record.id)
+        replace(again(instance, timeout_s=role.ready.timeout_s, now=now), care=None if stopped else instance.care)
         if instance.timeline.rotation is None
-        and instance.wanted is Wanted.UP
+        else replace(instance, care=None)
+        for instance in intent.members(record.id)
+        if instance.wanted is Wanted.UP
         and (role := record.service.role(instance.id.role)) is not None
+        and ((stopped := _has_stopped(instance)) or instance.timeline.rotation is None)
     )
 
 
@@ -70,6 +75,21 @@ def scaled(record: DeploymentRecord, name: str, count: int) -> DeploymentRecord:
     roles = tuple(replace(known, instances=count) if known is role else known for known in record.service.roles)
     service = replace(record.service, roles=roles)
     return replace(record, service=service, revision=record.revision + 1)
+
+
+def _has_stopped(instance: InstanceRecord) -> bool:
+    return instance.care is not None and bool(instance.care.verdict)
+
+
+def resumed(record: DeploymentRecord, now: float) -> DeploymentRecord:
+    """The deployment's record after ``resume``; the very same if it is not paused."""
+    return record if record.paused is None else replace(record, paused=None, resumed=now)
+
+
+def paused(record: DeploymentRecord, reason: str, now: float) -> DeploymentRecord:
+    """The deployment's record after ``pause``; one that is paused stays so since then, for the reason said last."""
+    since = record.paused.since if record.paused is not None else now
+    return replace(record, paused=Pause(since, reason))
 
 
 def withdrawn(record: DeploymentRecord, *, with_volumes: bool) -> DeploymentRecord:

@@ -132,9 +132,11 @@ def successor(record: InstanceRecord, act: Act, machine: MachineSpec, cause: str
     return replace(record, next=after, newest=record.newest + 1)
 
 
-def moved(record: InstanceRecord, machine: MachineSpec, host: str, dip: str) -> InstanceRecord:
+def moved(
+    record: InstanceRecord, machine: MachineSpec, host: str, dip: str, cause: str = "asked for"
+) -> InstanceRecord:
     """The record that asks for a new machine in another place, which may be on the same host."""
-    after = Successor(Act.RELOCATE, record.newest + 1, machine, host, dip, record.place + 1, "asked for")
+    after = Successor(Act.RELOCATE, record.newest + 1, machine, host, dip, record.place + 1, cause)
     return replace(record, next=after, newest=record.newest + 1)
 
 
@@ -166,6 +168,7 @@ def succeed(record: InstanceRecord, after: Successor, *, timeout_s: float, keep:
     kept = record.kept if after.act is Act.UNDO else None
     is_kept = keep and record.has_run and after.act is not Act.RELOCATE
     old_failure = record.failure if record.failure is not None and record.failure.is_final else None
+    made = Kept(record.generation, record.machine, record.boot, old_failure) if is_kept else None
     return replace(
         as_successor(record, after),
         timeline=Timeline(requested=now),
@@ -175,8 +178,16 @@ def succeed(record: InstanceRecord, after: Successor, *, timeout_s: float, keep:
         has_run=kept is not None,
         failure=kept.failure if kept is not None else None,
         reboot=None,
-        kept=Kept(record.generation, record.machine, record.boot, old_failure) if is_kept else None,
+        kept=record.kept if is_kept and _is_in_vain(record) else made,
+        proven=record.proven and after.act is not Act.UNDO and after.machine == record.machine,
+        care=record.care if after.act in {Act.REIMAGE, Act.RELOCATE} else None,
+        stuck="",
     )
+
+
+def _is_in_vain(record: InstanceRecord) -> bool:
+    """Whether repair has made a machine that never was ready: what is worth keeping is from before it."""
+    return record.care is not None and record.failure is not None and record.kept is not None and not record.kept.until
 
 
 def again(record: InstanceRecord, *, timeout_s: float, now: float) -> InstanceRecord:

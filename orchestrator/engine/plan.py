@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import ground, members, report, rest, rotation, steps
+from orchestrator.engine import care, ground, members, report, rest, rotation, steps
 from orchestrator.engine.balance import balance
 from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
 from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, ResumeDomain, SaveInstance
-from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
+from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,8 @@ SOON_S = 0.2  # a guest that is being set up is looked at so often: a look is a 
 NET_S = 5.0  # everything else wakes us by an event; this is the net for a lost one
 RETRY_S = 1.0  # after something did not work
 LEAVING = {Wanted.GONE, Wanted.ERASED}
+# Busy is an instance's own business: it may stay so for as long as it likes, and nobody waits for it.
+AT_REST = {State.READY, State.BUSY, State.FAILED, State.STOPPED}
 NEAR = {State.SETUP, State.STARTING, State.DRAINING, State.STOPPING}
 
 
@@ -67,7 +69,9 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     last = tuple(_last(intent, records, world, now))
     instances = tuple(report.status(case, world, now) for case in cases)
     deployments = tuple(_deployment(record, instances, world) for record in intent.deployments)
-    requeue_s = min(_requeue_s(instances, world, (*first, *tracks, *last)), _interval_s(intent))
+    requeue_s = min(
+        _requeue_s(instances, world, (*first, *tracks, *last)), _next_look_s(cases, instances), _interval_s(intent)
+    )
     return Plan(first, tracks, last, instances, deployments, requeue_s)
 
 
@@ -77,6 +81,7 @@ def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) 
         steps.progress(steps.replug(steps.replan(case, now), now), world, now)
         for case in _cases(record, intent, world, now)
     ]
+    cases = care.treated(cases, world, now)
     chosen = _turns(record, cases, world)
     left = (steps.leave(case, world, may_begin=case.record.id in chosen, now=now) for case in cases)
     return tuple(steps.act(case, world, now) for case in left)
@@ -137,8 +142,16 @@ def _balance(intent: Intent, cases: Sequence[Case], world: World, now: float) ->
     leaving = {key: until for case in cases for key, until in rest.leaving(case.record, case.role).items()}
     draining = {case.deployment.id for case in cases if case.record.farewell is not None and _is_connected(case, world)}
     served = [record for record in intent.deployments if record.wanted is Wanted.UP or record.id in draining]
-    changes = balance(rotation.frontends(served), servers, world.balancer, leaving=leaving, now=now)
+    held = frozenset(key for case in cases for key in _held(case))
+    fronts = rotation.frontends(served)
+    changes = balance(fronts, servers, world.balancer, leaving=leaving, held=held, now=now)
     return [Step("balancer", action) for action in changes]
+
+
+def _held(case: Case) -> list[tuple[str, str]]:
+    """The servers of an instance that is kept out of rotation for its health."""
+    is_out = case.record.care is not None and case.record.care.out is not None
+    return [(server.backend, server.name) for server in case.servers] if is_out else []
 
 
 def _is_connected(case: Case, world: World) -> bool:
@@ -204,10 +217,12 @@ def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], w
     states = {status.state for status in own}
     is_whole = len(own) == sum(role.instances for role in record.service.roles)
     is_pending = any(is_under_way(status.record) for status in own)
-    # Busy is an instance's own business: it may stay so for as long as it likes, and nobody waits for it.
-    if State.FAILED in states and states <= {State.READY, State.BUSY, State.FAILED, State.STOPPED}:
+    is_at_rest = all(status.is_left or (status.state in AT_REST and not status.is_watched) for status in own)
+    if record.paused is not None and is_whole and is_at_rest and (not is_pending or _waits_for_resume(own)):
+        return DeploymentStatus(record.id, "paused", settled=True, reason=record.paused.reason)
+    if is_at_rest and any(status.is_left or status.state is State.FAILED for status in own):
         return DeploymentStatus(record.id, "failed", settled=True)
-    if not is_whole or is_pending or not states <= {State.READY, State.BUSY, State.STOPPED}:
+    if not is_whole or is_pending or not is_at_rest:
         return DeploymentStatus(record.id, "working", settled=False)
     return DeploymentStatus(record.id, "stopped" if states == {State.STOPPED} else "ready", settled=True)
 
@@ -216,6 +231,19 @@ def _interval_s(intent: Intent) -> float:
     """How often somebody wants to be looked at; never less often than the net for a lost event."""
     roles = (role for record in intent.deployments if record.wanted is Wanted.UP for role in record.service.roles)
     return min((role.ready.interval_s for role in roles), default=NET_S)
+
+
+def _waits_for_resume(own: Sequence[InstanceStatus]) -> bool:
+    """Whether all that is not done yet are upgrades that have not begun."""
+    pending = [status.record for status in own if is_under_way(status.record)]
+    return all(r.next is not None and r.next.act is Act.UPGRADE and r.farewell is None for r in pending)
+
+
+def _next_look_s(cases: Sequence[Case], instances: Sequence[InstanceStatus]) -> float:
+    """When the next look at an instance that is not quite well would count; NET_S if all are."""
+    bad = {s.record.id for s in instances if s.is_watched or s.state in {State.UNHEALTHY, State.UNKNOWN}}
+    looks = [c.role.ready.interval_s for c in cases if c.role is not None and c.record.id in bad]
+    return max(SOON_S, min([NET_S, *looks]))
 
 
 def _requeue_s(instances: Sequence[InstanceStatus], world: World, taken: Sequence[Step]) -> float:

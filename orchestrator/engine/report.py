@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import rest
+from orchestrator.engine import care, rest
 from orchestrator.engine.case import Case, guest_of, in_the_way, is_under_way, trouble
+from orchestrator.engine.health import Health
 from orchestrator.engine.lifecycle import judge
 from orchestrator.engine.status import InstanceStatus, State, since
 from orchestrator.model.record import Farewell, InstanceRecord, Stage, Wanted
@@ -38,7 +39,33 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
         trouble=problem or world.trouble.get("balancer", ""),
         now=now,
     )
-    return judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
+    judged = judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
+    return _of_health(judged, case, now)
+
+
+def _of_health(judged: InstanceStatus, case: Case, now: float) -> InstanceStatus:
+    """The status with what is known of its health, and what repair does about that."""
+    if care.is_left_alone(case):
+        reason = "is off or halted, and left so: the service is paused"
+        return replace(judged, state=State.UNHEALTHY, reason=reason, is_left=True)
+    told, is_left = care.told(case, now), care.is_left(case)
+    is_watched = not is_left and (case.found.is_doubtful or is_in_care(case.record))
+    if not told:
+        return replace(judged, is_watched=is_watched)
+    return replace(judged, state=_state(judged, case), reason=told, is_watched=is_watched, is_left=is_left)
+
+
+def _state(judged: InstanceStatus, case: Case) -> State:
+    if judged.state is State.FAILED:
+        return State.UNHEALTHY if case.need is not None and not care.is_left(case) else State.FAILED
+    if case.found.health is Health.HEALTHY:
+        return judged.state
+    return State.UNHEALTHY if case.found.health is Health.UNHEALTHY else State.UNKNOWN
+
+
+def is_in_care(record: InstanceRecord) -> bool:
+    """Whether repair is at an instance, and has not yet seen it well again."""
+    return record.care is not None and record.care.well is None
 
 
 def _leaving(case: Case, farewell: Farewell, world: World, problem: str, now: float) -> InstanceStatus:
@@ -58,6 +85,8 @@ def _waits(case: Case, problem: str) -> str:
     if due is not None:
         return f"{due.value} waits for its turn: too many of {case.record.id.role} are away now"
     after = case.record.next
+    if case.waits_for_resume:
+        return "upgrade waits: the service is paused"
     if not is_under_way(case.record):
         return ""
     what = f"{after.act.value} waits for its disks" if after is not None else "waits"

@@ -58,7 +58,7 @@ def go_on(record: InstanceRecord, farewell: Farewell, stop: Stop, *, is_drained:
     off = (DestroyDomain(record.host, machine_id(record).domain),)
     if farewell.cut is not None:
         return Leg(record, actions=off)
-    if record.timeline.agent is None:  # nobody is there yet who could be told
+    if record.timeline.agent is None or _is_deaf(record):  # nobody is there who could be told
         return Leg(replace(record, farewell=replace(farewell, cut=now)), actions=off)
     if farewell.asked is None:
         ask = ShutDown(record.host, machine_id(record), farewell.act)
@@ -99,7 +99,8 @@ def leaving(record: InstanceRecord, role: Role | None) -> dict[tuple[str, str], 
     begun = record.farewell.since if record.farewell is not None else record.busy
     if begun is None or role is None:
         return {}
-    until = begun + role.stop.drain_s
+    is_deaf = _is_deaf(record)  # it finishes nothing any more
+    until = begun + (0.0 if is_deaf else role.stop.drain_s)
     return {(server.backend, server.name): until for server in rotation.servers(record, role)}
 
 
@@ -111,6 +112,10 @@ def is_drained(record: InstanceRecord, role: Role | None, balancer: BalancerSeen
 def connections(record: InstanceRecord, role: Role | None, balancer: BalancerSeen) -> int:
     keys = leaving(record, role)
     return sum(seen.sessions for key, seen in balancer.servers.items() if key in keys)
+
+
+def _is_deaf(record: InstanceRecord) -> bool:
+    return record.care is not None and record.care.is_deaf
 
 
 def is_at_rest(power: Power | None) -> bool:

@@ -45,7 +45,11 @@ STATE_OF_STAGE = {
 
 @dataclass(frozen=True, slots=True)
 class InstanceStatus:
-    """One instance as people see it. ``since``: Unix seconds at which it entered its stage."""
+    """One instance as people see it. ``since``: Unix seconds at which it entered its stage.
+
+    ``is_watched``: something looked wrong, or was mended, and more looks will tell. ``is_left``: it is not well, and
+    nothing more is done about it.
+    """
 
     record: InstanceRecord
     state: State
@@ -54,11 +58,13 @@ class InstanceStatus:
     reason: str = ""
     in_rotation: bool = False
     console: tuple[str, ...] = ()
+    is_watched: bool = False
+    is_left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """A deployment: ``state`` is ready, working, stopped, failed or leaving.
+    """A deployment: ``state`` is ready, working, paused, stopped, failed or leaving.
 
     ``settled``: nothing more will change by itself.
     """

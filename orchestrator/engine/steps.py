@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from orchestrator.engine import ground, machine, members, rest, storage
+from orchestrator.engine import care, faults, machine, members, rest, storage
 from orchestrator.engine.case import Case, guest_of, trouble
 from orchestrator.engine.lifecycle import advance, fail
 from orchestrator.engine.sight import afresh
-from orchestrator.model.action import Action, CreateDisk, CreateSeed
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, Event, InstanceRecord, Successor, Wanted
 from orchestrator.model.spec import Stop, is_same_but_larger
 from orchestrator.model.world import HostSeen, Power, World
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 KEEP_BYTES = 256 * 1024**2  # with less room than this in the pool nothing is kept for a way back
 TOLD = ("started", "agent", "setup", "services", "rotation")
@@ -39,7 +34,8 @@ def replan(case: Case, now: float) -> Case:
     is_lost = machine.is_lost(record, case.seen)
     if after is not None:
         return replace(case, record=_renewed(case, after, is_needed=is_lost or case.is_outdated))
-    if not is_lost and not case.is_outdated:
+    is_paused = case.deployment.paused is not None
+    if is_paused or (not is_lost and not case.is_outdated):
         return case
     cause = "its overlay is gone" if is_lost else f"revision {case.deployment.revision} asks for another machine"
     act = Act.REIMAGE if is_lost else Act.UPGRADE
@@ -52,7 +48,15 @@ def replug(case: Case, now: float) -> Case:
     network = here.networks.get(case.deployment.id.network)
     is_plugged = bool(here.problem) or (network is not None and (network.active or case.seen.is_foreign_network))
     is_running = case.power is Power.RUNNING and record.timeline.started is not None
-    if is_plugged or not is_running or not case.is_wanted or record.reboot is not None or record.farewell is not None:
+    is_paused = case.deployment.paused is not None
+    if (
+        is_plugged
+        or is_paused
+        or not is_running
+        or not case.is_wanted
+        or record.reboot is not None
+        or record.farewell is not None
+    ):
         return case
     event = Event(now, str(record.id), "fault: its network was gone; it is made again, and the machine is rebooted")
     return replace(case, record=replace(record, reboot=now), event=event)
@@ -80,8 +84,12 @@ def progress(case: Case, world: World, now: float) -> Case:
     moved = replace(case, record=record)
     if moved.is_serving(world) and record.timeline.rotation is None:
         record = replace(record, timeline=replace(record.timeline, rotation=now))
+    if record.timeline.rotation is not None and record.failure is None and not record.proven:
+        record = replace(record, proven=True)
     record = _keep(record, case.seen.here, case.role.stop, is_full=record.host in world.full, now=now)
-    return replace(case, record=record, event=case.event or _told(case.old, record, guest.busy, now))
+    told = _told(case.old, record, guest.busy, now)
+    is_back = record.timeline.rotation is not None and case.power is Power.RUNNING
+    return replace(case, record=replace(record, fault=None) if is_back else record, event=case.event or told)
 
 
 def _keep(record: InstanceRecord, here: HostSeen, stop: Stop, *, is_full: bool, now: float) -> InstanceRecord:
@@ -107,6 +115,8 @@ def _told(old: InstanceRecord | None, new: InstanceRecord, busy: str, now: float
         return Event(now, subject, "not busy any more" if new.busy is None else "busy: out of rotation", busy)
     if new.boot != old.boot:
         return Event(now, subject, f"boot {new.boot}", "another kernel runs in the guest")
+    if new.fault is not None and new.timeline.rotation is not None:
+        return Event(now, subject, "back in rotation", f"{now - new.fault:.1f} s after it went out by itself")
     reached = [n for n in TOLD if getattr(new.timeline, n) is not None and getattr(old.timeline, n) is None]
     return Event(now, subject, f"reached {reached[-1]}") if reached else None
 
@@ -161,7 +171,7 @@ def _stepped(case: Case, leg: rest.Leg) -> Case:
 
 def _is_fault(event: Event | None) -> bool:
     """Whether an event is worth more than that of the step that is taken because of it."""
-    return event is not None and event.what.startswith("fault")
+    return event is not None and event.what.startswith(("fault", "repair"))
 
 
 def act(case: Case, world: World, now: float) -> Case:
@@ -171,10 +181,11 @@ def act(case: Case, world: World, now: float) -> Case:
         return replace(case, actions=(*case.actions, *(machine.resume(case.record, case.seen) if is_paused else ())))
     if case.role is None or not case.is_wanted:
         return replace(case, actions=machine.take_away(case.record, case.seen, now))
-    if _awaits_successor(case, world):
+    if _awaits_successor(case, world) or care.is_left_alone(case):
         return _prepared(case)
     record, actions = machine.bring_up(case.record, case.seen, now + case.role.ready.timeout_s)
-    event = case.event or _fault(case, record, actions, world, now)
+    record, told = faults.fault(case, record, actions, world, now)
+    event = case.event or told
     return _grown(_prepared(replace(case, record=record, actions=actions, event=event)))
 
 
@@ -183,29 +194,6 @@ def _awaits_successor(case: Case, world: World) -> bool:
     if case.record.next is None or not rest.is_at_rest(case.power):
         return False
     return machine.is_lost(case.record, case.seen) or str(case.record.id) not in world.trouble
-
-
-def _fault(case: Case, new: InstanceRecord, actions: Sequence[Action], world: World, now: float) -> Event | None:
-    """The event of a machine that is found other than it was left, and is put right."""
-    seen, started = case.seen.current, case.record.timeline.started
-    twins = [domain.name for _host, domain in case.seen.others if domain.power is not Power.OFF]
-    emptied = [action.file for action in actions if isinstance(action, CreateDisk)] if new.has_run else []
-    has_reseeded = seen is not None and any(isinstance(action, CreateSeed) for action in actions)
-    is_resumed = seen is not None and seen.power is Power.PAUSED and bool(machine.resume(new, case.seen))
-    has_base = ground.has_base(case.seen.here, new.machine.digest) or f"host {new.host}" in world.trouble
-    gone = "the machine went off by itself" if seen is not None else "the machine is gone from its host"
-    found = [
-        (bool(twins), f"{', '.join(twins)} ran in place of the instance's machine; switched off"),
-        (bool(emptied), f"a disk was gone, and is made anew and empty: {', '.join(emptied)}"),
-        (started is not None and new.timeline.started is None, f"{gone}; it is started again"),
-        (is_resumed, "the machine was paused; it is resumed"),
-        (seen is not None and not seen.is_persistent, "its definition was gone from its host; it is defined again"),
-        (has_reseeded, "its answer file was gone; it is made again"),
-        (new.has_run and case.seen.here.has_pool and not has_base, "its base was altered or gone; it is put back"),
-    ]
-    what = "; ".join(text for is_so, text in found if is_so)
-    why = f"libvirt says: {seen.why}" if seen is not None and seen.why else ""
-    return Event(now, str(new.id), f"fault: {what}", why) if what else None
 
 
 def _prepared(case: Case) -> Case:

@@ -1,7 +1,7 @@
 """What the commands on instances change in the intent. Pure; the loop does the rest.
 
 Each takes a record and gives the one to be stored, the very same if nothing is left to ask for. Raises UserError
-when the instance is not in a state for it.
+when the instance is not in a state for it. Whoever asks for something begins anew with repair, too.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def _said(record: InstanceRecord) -> str:
 def reboot(record: InstanceRecord, now: float) -> InstanceRecord:
     if record.wanted is Wanted.STOPPED:
         raise UserError(f"{_said(record)} is stopped", f"`vmrole start {_said(record)}` brings it up")
-    return record if record.reboot is not None else replace(record, reboot=now)
+    return record if record.reboot is not None else replace(record, reboot=now, care=None)
 
 
 def reimage(record: InstanceRecord, machine: MachineSpec) -> InstanceRecord:
     is_asked = record.next is not None and (record.next.act, record.next.machine) == (Act.REIMAGE, machine)
-    return record if is_asked else members.successor(record, Act.REIMAGE, machine, "asked for")
+    return record if is_asked else members.successor(replace(record, care=None), Act.REIMAGE, machine, "asked for")
 
 
 def undo(record: InstanceRecord) -> InstanceRecord:
@@ -81,11 +81,11 @@ def undo(record: InstanceRecord) -> InstanceRecord:
 def relocate(record: InstanceRecord, machine: MachineSpec, host: str, dip: str) -> InstanceRecord:
     after = record.next
     is_asked = after is not None and (after.act, after.machine, after.host) == (Act.RELOCATE, machine, host)
-    return record if is_asked else members.moved(record, machine, host, dip)
+    return record if is_asked else members.moved(replace(record, care=None), machine, host, dip)
 
 
 def stop(record: InstanceRecord) -> InstanceRecord:
-    return replace(record, wanted=Wanted.STOPPED)
+    return replace(record, wanted=Wanted.STOPPED, care=None)
 
 
 def start(record: InstanceRecord, *, timeout_s: float, now: float) -> InstanceRecord:

@@ -146,6 +146,15 @@ class ShutDown:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartServices:
+    """Have the guest's service manager restart these services."""
+
+    host: str
+    machine: MachineId
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StartDomain:
     """Power a machine on."""
 
@@ -291,7 +300,8 @@ class ForgetDeployment:
 Action = (
     CreatePool | DeletePool | PlaceImage | CreateNetwork | ChangeLeases | DeleteNetwork
     | CreateOverlay | CreateSeed | CreateDisk | GrowDisk | MoveVolume | SaveCopy
-    | DefineDomain | StartDomain | ShutDown | DestroyDomain | ResumeDomain | UndefineDomain | DeleteVolume
+    | DefineDomain | StartDomain | ShutDown | RestartServices | DestroyDomain | ResumeDomain | UndefineDomain
+    | DeleteVolume
     | ConfigureBalancer | SaveServers | StopBalancer | AddVip | RemoveVip | AddServer | DrainServer | RemoveServer
     | SaveInstance | ForgetInstance | ForgetDeployment
 )  # fmt: skip

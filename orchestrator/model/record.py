@@ -116,10 +116,50 @@ class Farewell:
     cut: float | None = None
 
 
+class Remedy(Enum):
+    """A rung of the repair ladder that does something; the order is the ladder's."""
+
+    RESTART = "restart"
+    REBOOT = "reboot"
+    REIMAGE = "reimage"
+    RELOCATE = "relocate"
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """What repair has done about an instance since it was healthy, in Unix seconds.
+
+    ``evidence``: what was found wrong last. ``out``: since when it is kept out of rotation, None if it is not.
+    ``remedy``: the rung taken last, ``tries`` times, the last one ``at``. ``is_deaf``: nobody in the guest hears us,
+    so nobody is asked. ``panics``: how often its kernel died since the last rung. ``verdict``: why repair has stopped,
+    "" if it has not. ``well``: healthy again since then.
+    """
+
+    since: float
+    evidence: str
+    out: float | None = None
+    remedy: Remedy | None = None
+    tries: int = 0
+    at: float = 0.0
+    is_deaf: bool = False
+    panics: int = 0
+    verdict: str = ""
+    well: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A deployment that is left alone for maintenance: since when (Unix seconds), and why, in words."""
+
+    since: float
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class DeploymentRecord:
     """A deployment as wanted. ``isolated``: its network leads nowhere but to its host.
 
+    ``paused``: nothing is repaired or upgraded meanwhile; ``resumed``: when that ended last, in Unix seconds.
     ``digests``: role → image digest, pinned by ``up``. ``subnets``: host → its network there. ``version`` is the
     row's, for compare-and-swap; 0 is not stored yet.
     """
@@ -132,6 +172,8 @@ class DeploymentRecord:
     subnets: Mapping[str, IPv4Network]
     wanted: Wanted = Wanted.UP
     isolated: bool = False
+    paused: Pause | None = None
+    resumed: float = 0.0
     version: int = 0
 
 
@@ -146,7 +188,9 @@ class InstanceRecord:
     ``reboot``: when a reboot was asked for that is still to be done. ``volumes``: names of those that have been in
     use, of which none is ever made anew. ``held``: the deployment's revision at which it was given an older machine
     back: what that revision asks for is not asked of it again. ``busy``: since when the code in it wants to be out of
-    rotation, in Unix seconds.
+    rotation, in Unix seconds. ``proven``: a machine of this make has been ready here: one that fails now is repaired.
+    ``fault``: when it went out of service by itself, None once it is back. ``stuck``: why its machine stands still and
+    is not resumed, as it was told last.
     """
 
     id: InstanceId
@@ -171,6 +215,10 @@ class InstanceRecord:
     volumes: tuple[str, ...] = ()
     held: int = 0
     busy: float | None = None
+    proven: bool = False
+    care: Care | None = None
+    fault: float | None = None
+    stuck: str = ""
     version: int = 0
 
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
     from orchestrator.model.names import DeploymentId, InstanceId, MachineId
+    from orchestrator.model.pulse import Pulse
+
+
+PANIC = "kernel panic"  # why a domain is off: its guest's kernel has told that it is dead
 
 
 class Power(Enum):
@@ -221,7 +225,8 @@ class World:
     """Everything that was seen.
 
     ``guests``: of running machines. ``consoles``: last lines of machines that keep us waiting. ``trouble``: track →
-    why its last action failed. ``full``: hosts on which something had no room.
+    why its last action failed. ``full``: hosts on which something had no room. ``pulses``: how machines that are
+    ready have looked of late; the only thing here that is older than this look.
     """
 
     hosts: Mapping[str, HostSeen] = field(default_factory=dict)
@@ -230,3 +235,4 @@ class World:
     balancer: BalancerSeen = field(default_factory=BalancerSeen)
     trouble: Mapping[str, str] = field(default_factory=dict)
     full: frozenset[str] = frozenset()
+    pulses: Mapping[MachineId, Pulse] = field(default_factory=dict)

@@ -66,14 +66,14 @@ def test_destroyed(back):
     lab.virsh("destroy", current(lab)["domain"])
     assert current(lab)["state"] != "ready"  # noticed by the very next look
     put_right(back)
-    assert "went off by itself" in faults(lab)[-1]
+    assert "somebody switched the machine off" in faults(lab)[-1]
 
 
 def test_shut_down_from_inside(back):
     lab, _file = back
     lab.run("exec", "back/web-0", "--", "poweroff")
     put_right(back)
-    assert "went off by itself" in faults(lab)[-1]
+    assert "the guest shut itself down" in faults(lab)[-1]
 
 
 def test_undefined_while_it_runs(back):

@@ -13,7 +13,10 @@ Key = tuple[str, str]
 
 
 class FakeBalancer:
-    """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would. ``sessions``: set by tests."""
+    """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would. ``sessions``: set by tests.
+
+    ``down``, set by tests: names of servers of which HAProxy's own checks fail.
+    """
 
     def __init__(self, faults: Faults | None = None) -> None:
         self._faults = faults or Faults()
@@ -24,6 +27,7 @@ class FakeBalancer:
         self.servers: dict[Key, Server] = {}
         self.states: dict[Key, ServerState] = {}
         self.sessions: dict[Key, int] = {}
+        self.down: set[str] = set()
         self._file: tuple[tuple[Frontend, ...], tuple[Server, ...]] | None = None
 
     def kill(self) -> None:
@@ -37,7 +41,9 @@ class FakeBalancer:
         if not self.is_running:
             return BalancerSeen(saved=saved, vips=frozenset(self.vips))
         servers = {
-            key: ServerSeen(server.address, server.port, self.states[key], True, self.sessions.get(key, 0))
+            key: ServerSeen(
+                server.address, server.port, self.states[key], key[1] not in self.down, self.sessions.get(key, 0)
+            )
             for key, server in self.servers.items()
         }
         return BalancerSeen(True, layout(self.frontends), saved, servers, frozenset(self.vips))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .clock import FakeClock
     from .host import FakeHost
+    from .pool import Domain
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Script:
     busy: str = ""
     console: tuple[str, ...] = ("Linux version 6.1",)
     gate: threading.Event | None = None
+    sick: tuple[str, ...] = ()  # what it says is wrong once it was ready
+    mended_by: tuple[str, ...] = ()  # of restart, reboot, reimage: what ends that
+    frozen: bool = False
 
 
 class FakeGuests:
@@ -43,6 +47,7 @@ class FakeGuests:
     def __init__(self, clock: FakeClock, script: Callable[[str], Script]) -> None:
         self._clock = clock
         self._script = script
+        self._restarted: dict[str, list[tuple[str, ...]]] = {}
 
     def look(  # noqa: PLR0911 - one return a stage
         self,
@@ -65,7 +70,9 @@ class FakeGuests:
         boot = f"{machine}-boot-{domain.boots}"
         failed = script.failed if ready.services is None else tuple(f for f in script.failed if f in ready.services)
         if boot == known_boot:
-            return GuestSeen(boot, setup_done=True, settled=True, failed=failed, busy=script.busy)
+            ills = (*failed, *self._ills(domain, machine, script))
+            busy, frozen = script.busy, script.frozen
+            return GuestSeen(boot, setup_done=True, settled=True, failed=ills, busy=busy, frozen=frozen)
         if not _is_reached(script.setup_s, age_s):
             return GuestSeen(boot, setup_stage="init")
         if script.setup_errors:
@@ -76,6 +83,22 @@ class FakeGuests:
 
     def shut_down(self, host: FakeHost, machine: MachineId, act: Act) -> None:  # noqa: ARG002 - a guest like any
         host.shut_down(machine)
+
+    def _ills(self, domain: Domain, machine: MachineId, script: Script) -> tuple[str, ...]:
+        had = {
+            "restart": bool(self._restarted.get(f"{machine}-boot-{domain.boots}")),
+            "reboot": domain.boots > 1,
+            "reimage": machine.generation > 1,
+        }
+        return () if any(had[remedy] for remedy in script.mended_by) else script.sick
+
+    def restart(self, host: FakeHost, machine: MachineId, services: tuple[str, ...]) -> None:
+        host.effect("restart", machine.domain)
+        domain = host.domains.get(machine.domain)
+        script = self._script(str(machine.instance))
+        if domain is None or domain.power is not Power.RUNNING or script.agent_s is None:
+            raise AgentSilent(f"the guest agent of {machine} does not answer")
+        self._restarted.setdefault(f"{machine}-boot-{domain.boots}", []).append(services)
 
     def grow(self, host: FakeHost, machine: MachineId, disk: Disk) -> None:
         seen = self.look(host, machine, dip="", ready=Ready(), known_boot=None)
@@ -88,7 +111,7 @@ class FakeGuests:
             seen = self.look(host, machine, dip="", ready=Ready(), known_boot=None)
         except AgentSilent:
             return False
-        return seen.settled and not seen.failed
+        return seen.settled and not (seen.failed and not self._script(str(machine.instance)).sick)
 
 
 def _is_reached(mark_s: float | None, age_s: float) -> bool:

@@ -89,6 +89,10 @@ class FakePool:
         if self.is_away:
             raise HostAway(f"host {self._name} does not answer")
 
+    def effect(self, name: str, subject: str = "") -> None:
+        """For what is done to a guest by other ways than the host's own."""
+        self._effect(name, subject)
+
     def _effect(self, name: str, subject: str = "") -> None:
         self._answer()
         self._faults.effect(name, subject)

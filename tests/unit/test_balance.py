@@ -24,8 +24,8 @@ FRONTS = frontends([deployment(service(role()))])
 ONE, TWO = (Server(FRONTS[0].name, f"web-{n}.g1", f"198.18.0.{10 + n}", 8080) for n in range(2))
 
 
-def steps_of(wanted, members, seen, *, leaving=None, now=NOW):
-    return balance(wanted, members, seen, leaving=leaving or {}, now=now)
+def steps_of(wanted, members, seen, *, leaving=None, held=frozenset(), now=NOW):
+    return balance(wanted, members, seen, leaving=leaving or {}, held=held, now=now)
 
 
 def serving(*members: Server, **changes: object) -> BalancerSeen:
@@ -82,6 +82,16 @@ def test_the_steps_to_what_is_wanted(wanted, members, seen, steps):
 def test_a_server_that_was_left_half_way_is_enabled(state):
     half = {(ONE.backend, ONE.name): ServerSeen(ONE.address, ONE.port, state, False)}
     assert steps_of(FRONTS, (ONE,), serving(ONE, servers=half)) == (AddServer(ONE),)
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"),
+    [(ServerState.READY, [DrainServer]), (ServerState.DRAIN, []), (ServerState.MAINT, [AddServer])],
+)
+def test_a_member_that_is_held_drains_and_stays(state, steps):
+    key = (ONE.backend, ONE.name)
+    seen = serving(ONE, servers={key: ServerSeen(ONE.address, ONE.port, state, True, 0)})
+    assert [type(action) for action in steps_of(FRONTS, (ONE,), seen, held=frozenset({key}))] == steps
 
 
 def test_an_old_generation_leaves_before_the_new_one_comes():

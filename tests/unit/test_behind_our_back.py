@@ -76,7 +76,7 @@ def renamed_and_off(host: FakeHost) -> None:
 @pytest.mark.parametrize(
     ("deed", "told"),
     [
-        (off, "fault: the machine went off by itself; it is started again; libvirt says: destroyed"),
+        (off, "fault: somebody switched the machine off; it is started again; libvirt says: destroyed"),
         (forgotten, "fault: the machine is gone from its host; it is started again; "),
         (paused, "fault: the machine was paused; it is resumed; libvirt says: user"),
         (transient, "fault: its definition was gone from its host; it is defined again; "),
@@ -137,7 +137,10 @@ def test_a_machine_without_room_is_not_resumed_in_circles_and_goes_on_once_there
     made = watched(world, 20)
     assert world.clock.now() - begun > 20.0  # it is looked at now and then, not all the time
     assert "the machine is paused: I/O error, and its pool on host east has no room" in made.instances[0].reason
-    assert (done(world, "resume_domain"), faults(world)) == ([], [])
+    assert done(world, "resume_domain") == []
+    assert faults(world) == [
+        "fault: the machine is paused by an I/O error, and its pool has no room; libvirt says: I/O error"
+    ]
     home(world).free_bytes = 10 * 1024**3
     world.settle()
     assert done(world, "resume_domain", "start_domain") == ["resume_domain web-0.g1"]

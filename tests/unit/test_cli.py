@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -24,6 +25,7 @@ from orchestrator.errors import (
 from orchestrator.model.names import DeploymentId, InstanceId
 from orchestrator.model.record import Event
 from orchestrator.wiring import make_home, owner_of
+from tests.fakes.build import deployment
 from tests.fakes.world import FakeWorld
 
 
@@ -94,6 +96,45 @@ def test_events_of_a_service_that_never_was(tmp_path, follow):
     kept = CliRunner().invoke(root, ["--home", str(tmp_path), "events", "gone"])
     assert kept.exit_code == 0
     assert "deleted" in kept.output
+
+
+def home_with_a_service(home: Path) -> SqliteStore:
+    store = SqliteStore(make_home(home) / "vmrole.db", owner_of(home))
+    store.save_deployment(deployment())
+    return store
+
+
+def test_a_pause_and_its_end_change_the_intent_and_are_told(tmp_path):
+    store = home_with_a_service(tmp_path)
+    call = ["--home", str(tmp_path)]
+    done = CliRunner().invoke(root, [*call, "pause", "hello", "--reason", "new disks"])
+    assert (done.exit_code, "vmrole resume hello" in done.output) == (0, True)
+    (record,) = store.intent().deployments
+    assert record.paused is not None
+    assert (record.paused.reason, record.revision) == ("new disks", 1)
+    done = CliRunner().invoke(root, [*call, "resume", "hello"])
+    assert done.output == "hello is resumed\n"
+    (record,) = store.intent().deployments
+    assert (record.paused, record.resumed > 0) == (None, True)
+    assert CliRunner().invoke(root, [*call, "resume", "hello"]).output == "hello was not paused\n"
+    told = [(e.what, e.cause, e.actor) for _n, e in store.events("hello")]
+    assert told == [("paused: nothing is repaired or upgraded", "new disks", "user"), ("resumed", "", "user")]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["pause", "other"], NotFound),
+        (["resume", "other"], NotFound),
+        (["pause", "hello", "--reason", "a\nb"], UserError),
+        (["pause", "hello", "--reason", "x" * 201], UserError),
+    ],
+)
+def test_a_pause_that_cannot_be(tmp_path, arguments, error):
+    home_with_a_service(tmp_path).close()
+    done = CliRunner().invoke(root, ["--home", str(tmp_path), *arguments])
+    assert isinstance(done.exception, error)
 
 
 @pytest.mark.parametrize("words", [(), ("",), ("", "a"), ("echo", "gr\udcfc\udcdfe")])

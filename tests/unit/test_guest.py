@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from orchestrator.drivers.guest import GROW_S, STOP, AgentGuests
+from orchestrator.drivers.guest import GROW_S, RESTART, STOP, AgentGuests
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.record import Act
 from orchestrator.model.spec import Disk, DiskKind, Ready
@@ -59,6 +59,27 @@ def test_the_guest_is_told_why_and_nobody_waits_for_it():
     AgentGuests(FakeClock()).shut_down(host, web(0), Act.REIMAGE)
     ((_, arguments),) = host.asked
     assert arguments["arg"] == ["-c", STOP, "vmrole-stop", "reimage"]
+
+
+def test_services_are_restarted_by_name_and_what_can_be_no_name_is_left_out():
+    host = Agent(guest_exec={"pid": 7})
+    AgentGuests(FakeClock()).restart(host, web(0), ("nginx.service", "-f", "a b", "x;y", "../z", "getty@tty1.service"))
+    ((_, arguments),) = host.asked
+    assert arguments["arg"] == ["-c", RESTART, "vmrole-restart", "nginx.service", "getty@tty1.service"]
+
+
+def test_nobody_is_asked_to_restart_nothing():
+    host = Agent(guest_exec={"pid": 7})
+    AgentGuests(FakeClock()).restart(host, web(0), ("/etc/passwd",))
+    assert host.asked == []
+
+
+def test_a_guest_that_refuses_a_restart_is_one_that_it_does_not_help():
+    host = Agent(guest_exec=REFUSED)
+    AgentGuests(FakeClock()).restart(host, web(0), ("httpd",))
+    assert host.commands() == ["guest-exec"]
+    with pytest.raises(AgentSilent):
+        AgentGuests(FakeClock()).restart(Agent(guest_exec=SILENT), web(0), ("httpd",))
 
 
 def test_a_disk_is_enlarged_by_the_guests_own_script():

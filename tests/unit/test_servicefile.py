@@ -19,7 +19,9 @@ from orchestrator.model.spec import (
     Probe,
     Protocol,
     Ready,
+    Repair,
     Role,
+    Rung,
     SecretRef,
     Service,
     Setup,
@@ -165,6 +167,9 @@ BAD: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
     "much memory": (role("size: {memory: 2TiB, disk: 3TiB}"), [(5, "roles.web.size.disk", "must be at most 2TiB"), (5, "roles.web.size.memory", "must be at most 1TiB, got 2TiB")]),
     "a long time": (role("ready: {timeout: 25h}"), [(5, "roles.web.ready.timeout", "must be at most 24h, got 25h")]),
     "stop": (role("stop: {drain: 25h, timeout: 0s, keep_overlay: 721h, x: 1}"), [(5, "roles.web.stop.drain", "24h"), (5, "roles.web.stop.keep_overlay", "720h"), (5, "roles.web.stop.timeout", "at least 1s"), (5, "roles.web.stop.x", "not a field")]),
+    "repair": (role("repair: {grace: 25h, max_percent: 0, restart: {tries: -1, wait: x, y: 1}, z: 1}"), [(5, "roles.web.repair.grace", "24h"), (5, "roles.web.repair.max_percent", "at least 1"), (5, "roles.web.repair.restart.tries", "at least 0"), (5, "roles.web.repair.restart.wait", ""), (5, "roles.web.repair.restart.y", "not a field"), (5, "roles.web.repair.z", "not a field")]),
+    "repair on": (role("repair: on"), [(5, "roles.web.repair", "must be off, or a mapping")]),
+    "repair of nothing": (role("repair:"), [(5, "roles.web.repair", "must be off, or a mapping")]),
     "a reversed range": (role("endpoints: {h: {port: 9109-9100, target: 1, visibility: instance}}"), [(5, "roles.web.endpoints.h.port", "ends before it begins: say 9100-9109")]),
     "two probes in one": (role("ready: {probes: [{tcp: 80, exec: [a]}]}"), [(5, "roles.web.ready.probes[0]", "exactly one of http, tcp and exec")]),
     "a probe of a page": (role("ready: {probes: [{http: {port: 0, path: x}}]}"), [(5, "roles.web.ready.probes[0].http.path", "a path of a URL"), (5, "roles.web.ready.probes[0].http.port", "must be at least 1, got 0")]),
@@ -276,6 +281,21 @@ def test_disks_and_the_times_of_a_stop():
         Disk("cache", DiskKind.LOCAL, 1024, "/var/cache/app", "root:root", "0700", is_clean=True),
     )
     assert found.stop == Stop(5.0, 120.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("off", Repair(is_on=False)),
+        ('"off"', Repair(is_on=False)),
+        ("{}", Repair()),
+        ("{grace: 1m, max_percent: 50}", Repair(True, 60.0, 50)),
+        ("{reimage: {tries: 0}, reboot: {wait: 5s}}", Repair(reimage=Rung(0, 60.0), reboot=Rung(1, 5.0))),
+    ],
+)
+def test_repair_is_off_or_a_ladder(text, value):
+    (found,) = parse(role(f"repair: {text}"), "f").roles
+    assert found.repair == value
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""`vmrole pause` and `resume`: a service that is left alone for a while. They change the intent, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.errors import StoreConflict, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.cli.context import Context
+    from orchestrator.model.record import DeploymentRecord
+
+TRIES = 10  # a loop that runs meanwhile changes the same records
+MAX_REASON = 200
+
+
+@click.command()
+@click.argument("service")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for `status` and `events`.")
+@click.pass_obj
+def pause(context: Context, service: str, reason: str) -> None:
+    """Leave a service alone, for maintenance: nothing is repaired, started again or upgraded until `resume`.
+
+    HAProxy's own checks go on, and so does whatever is asked for by a command (reboot, stop, start, reimage, down).
+
+    \b
+    Example:
+      vmrole pause hello --reason "new disks in the host"
+    """
+    from orchestrator.engine.deploy import paused
+
+    if len(reason) > MAX_REASON or not (reason or " ").isprintable():
+        raise UserError(
+            f"the reason is not one line of at most {MAX_REASON} printable characters", "say it in fewer words"
+        )
+    _change(context, service, "paused: nothing is repaired or upgraded", lambda r, now: paused(r, reason, now))
+    click.echo(f"{service} is paused; `vmrole resume {service}` ends that")
+
+
+@click.command()
+@click.argument("service")
+@click.pass_obj
+def resume(context: Context, service: str) -> None:
+    """End a pause: from now on the service is repaired and upgraded again, faults of machines after repair's grace.
+
+    \b
+    Example:
+      vmrole resume hello
+    """
+    from orchestrator.engine.deploy import resumed
+
+    is_changed = _change(context, service, "resumed", resumed)
+    click.echo(f"{service} is resumed" if is_changed else f"{service} was not paused")
+
+
+def _change(
+    context: Context, service: str, what: str, change: Callable[[DeploymentRecord, float], DeploymentRecord]
+) -> bool:
+    """Store the deployment as ``change`` makes it, with an event; whether that was anything new."""
+    from orchestrator.cli.service import find_deployment
+    from orchestrator.drivers.clock import SystemClock
+    from orchestrator.drivers.sqlite import SqliteStore
+    from orchestrator.model.record import Event
+    from orchestrator.wiring import make_home, owner_of
+
+    store = SqliteStore(make_home(context.home) / "vmrole.db", owner_of(context.home))
+    try:
+        for remaining in reversed(range(TRIES)):
+            record, now = find_deployment(store.intent(), service), SystemClock().now()
+            changed = change(record, now)
+            if changed == record:
+                return False
+            why = changed.paused.reason if changed.paused is not None else ""
+            try:
+                store.save_deployment(changed, Event(now, str(record.id), what, why, "user"))
+            except StoreConflict:
+                if not remaining:
+                    raise
+            else:
+                return True
+    finally:
+        store.close()
+    return False
