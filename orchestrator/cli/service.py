@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.setupcheck import odd_user_data, refuse_unsuitable
 from orchestrator.config.quantities import seconds
 from orchestrator.errors import (
     HostAway,
@@ -93,8 +94,8 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
         record, is_new = _write_intent(wiring, service, file)
         wait_s = timeout if timeout is not None else _patience(service)
         rest = settle(wiring, record.id, shown, wait_s, is_enough=_is_started if no_wait else None)
-        untested = _untested(wiring, record)
-    for warning in untested:
+        warnings = [*_untested(wiring, record), *odd_user_data(service)]
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     _report_up(rest, record, is_new=is_new, no_wait=no_wait)
 
@@ -180,6 +181,7 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
     vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
     record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets)
+    refuse_unsuitable(wiring.images, record, file)
     _refuse_shrinking(intent, world, record, file)
     _refuse_clashes(wiring, intent, record, file)
     return record
@@ -221,9 +223,10 @@ def _refuse_clashes(wiring: Wiring, intent: Intent, record: DeploymentRecord, fi
 
 
 def _problem(file: Path, path: tuple[str | int, ...], message: str) -> Problem:
+    from orchestrator.config.reading import path_text
     from orchestrator.config.servicefile import line_of
 
-    return Problem(".".join(map(str, path)), message, line_of(file.read_text(errors="replace"), path))
+    return Problem(path_text(path), message, line_of(file.read_text(errors="replace"), path))
 
 
 def settle(

@@ -40,7 +40,7 @@ _HOW = {"merge_how", "merge_type"}
 # What both the user's cloud-config and fields of ours can ask for, so that the two lists are joined.
 _LISTS = {
     "ssh_authorized_keys": ("ssh_authorized_keys",),
-    "write_files": ("files", "certificates", "keyboard"),
+    "write_files": ("files", "certificates", "keyboard", "locale"),
     "users": ("users",),
     "packages": ("packages",),
 }

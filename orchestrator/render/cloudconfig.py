@@ -87,7 +87,7 @@ def _config(setup: Setup, reveal: Reveal) -> dict[str, object]:
     roots = [pem for cert in setup.certificates if cert.is_root for pem in _blocks(cert, reveal)["CERTIFICATE"]]
     passwords = _passwords(setup, reveal)
     config: dict[str, object] = {
-        "write_files": [*files, *(_keyboard(setup.keyboard) if setup.keyboard else [])],
+        "write_files": [*files, *_keyboard(setup.keyboard), *_locale(setup.locale)],
         "ssh_authorized_keys": list(setup.ssh_authorized_keys),
         "timezone": setup.timezone,
         "locale": setup.locale,
@@ -157,11 +157,21 @@ def write_file(path: str, content: bytes, mode: str, owner: str = "root:root") -
 
 def _keyboard(layout: str) -> list[dict[str, object]]:
     """Where Debian and systemd look for it; cloud-init's own way wants localectl and console-setup to be there."""
+    if not layout:
+        return []
     debian = f'XKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT=""\nXKBOPTIONS=""\nBACKSPACE="guess"\n'
     return [
         write_file("/etc/default/keyboard", debian.encode(), "0644"),
         write_file("/etc/vconsole.conf", f"KEYMAP={layout}\nXKBLAYOUT={layout}\n".encode(), "0644"),
     ]
+
+
+def _locale(locale: str) -> list[dict[str, object]]:
+    """Debian's locale-gen makes what this file names, and not what cloud-init 22.4 gives it as an argument."""
+    name, _, codeset = locale.partition(".")
+    if not codeset:
+        return []
+    return [{**write_file("/etc/locale.gen", f"\n{name}.{codeset} {codeset}\n".encode(), "0644"), "append": True}]
 
 
 def _certificate(certificate: Certificate, reveal: Reveal) -> list[dict[str, object]]:

@@ -253,4 +253,3 @@ def test_a_command_may_reboot_the_machine_and_the_next_one_goes_on(lab, tmp_path
     run = ["echo one >>/root/log; sync; reboot; sleep 30", "echo two >>/root/log"]
     lab.ok("up", write(tmp_path / "r.yaml", service("twice", setup={"run": run})))
     assert lab.ok("exec", "twice/web-0", "--", "cat", "/root/log").out == "one\ntwo\n"
-    assert lab.instance("twice", "web-0")["boot"] == 2
