@@ -38,7 +38,7 @@ state() { # LINE...: whole or not at all
 }
 
 uptime_s() {
-    read -r up idle </proc/uptime
+    read -r up _ </proc/uptime
     echo "${up%%.*}"
 }
 
@@ -108,7 +108,7 @@ def script(machine: MachineId, setup: Setup, disks: tuple[Disk, ...]) -> str:
     calls = [*_disks(disks), *_calls(setup)]
     if not calls:
         return ""
-    lines = [["begin", str(machine)], *calls, ["state", "done"]]
+    lines = [["begin", str(machine)], *calls, ["state", "finished"]]
     return "#!/bin/sh\n" + FUNCTIONS + "\n" + "\n".join(map(shlex.join, lines)) + "\n"
 
 

@@ -193,7 +193,7 @@ def test_whatever_a_guest_says_is_read(text):
     ("text", "found"),
     [
         ("", Progress()),
-        ("done", Progress()),
+        ("finished", Progress()),
         ("running start_up 0 the task", Progress(running="start-up task the task")),
         ("failed every_boot 7 a\nout x\nout y\nz", Progress(failed="run_every_boot a failed with exit code 7: x / y")),
         ("failed nonsense 7 a", Progress()),

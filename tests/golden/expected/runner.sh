@@ -11,7 +11,7 @@ state() { # LINE...: whole or not at all
 }
 
 uptime_s() {
-    read -r up idle </proc/uptime
+    read -r up _ </proc/uptime
     echo "${up%%.*}"
 }
 
@@ -240,4 +240,4 @@ text 001-first_boot first_boot 600 first 'echo 0; exit 0'
 words 002-every_boot every_boot 600 'touch '"'"'/tmp/a b'"'"'' touch '/tmp/a b'
 text 003-start_up start_up 60 migrate '#!/usr/bin/python3
 print(1)'
-state done
+state finished
