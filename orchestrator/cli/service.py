@@ -254,6 +254,7 @@ def _is_started(plan: Plan, key: DeploymentId) -> bool:
 def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: bool) -> None:
     from orchestrator.cli.view import consoles, own
     from orchestrator.control.settle import End
+    from orchestrator.engine.startup import EVERY_BOOT
     from orchestrator.model.record import Wanted
 
     name, statuses = record.id.service, own(rest.plan, record)
@@ -276,7 +277,9 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
     lines = [f"{name} {why}", *(f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in bad)]
     lines += [consoles(statuses)] if consoles(statuses) else []
     is_final = any(s.record.failure is not None and s.record.failure.is_final for s in bad)
-    again = "run `vmrole reimage`: setup runs once a machine" if is_final else "run `vmrole up` again"
+    is_of_boot = any(s.reason.startswith(EVERY_BOOT) for s in bad)
+    again = "run `vmrole reboot`: it is run at every boot" if is_of_boot else "run `vmrole up` again"
+    again = "run `vmrole reimage`: setup runs once a machine" if is_final else again
     hint = f"mend the cause and {again}; `vmrole events {name}` has the story"
     raise VmroleError("\n".join(lines), f"{hint}, `vmrole down {name}` removes it")
 

@@ -23,5 +23,5 @@ def schema_problems(config: str) -> tuple[str, ...]:
         except (Missing, TransientError):
             return ()
     said = lines(f"{done.stdout}\n{done.stderr}")
-    told = [line.replace(str(path), "user_data") for line in said if line not in {"Error:", "**** End Errors"}]
+    told = [line.replace(str(path), "user_data") for line in said if not line.endswith(":")]
     return tuple(told[:MAX_LINES]) if done.code else ()

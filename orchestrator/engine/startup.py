@@ -12,6 +12,7 @@ from orchestrator.model.text import line, lines
 STATE = "/run/vmrole/setup"
 MAX_LINES = 5
 _KINDS = {"first_boot": "run", "every_boot": "run_every_boot", "start_up": "start-up task"}
+EVERY_BOOT = (_KINDS["every_boot"], _KINDS["start_up"])  # how a reason begins that the next boot may mend
 
 
 @dataclass(frozen=True, slots=True)

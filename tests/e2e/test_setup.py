@@ -241,6 +241,7 @@ def test_nothing_is_ready_before_its_startup_tasks_ended(lab, tmp_path):
     assert done.code == 1
     assert "start-up task slow" in done.out + done.err  # what it waited for
     assert "start-up task hangs did not end in time" in done.err
+    assert "run `vmrole reboot`" in done.err
     assert lab.ok("exec", "slow/web-0", "--", "cat", "/root/task").out == "done\n"
     assert lab.instance("slow", "web-0")["timeline"]["services"] is None
     ok = write(tmp_path / "s.yaml", service("slow", setup={"startup_tasks": tasks[:1]}))
