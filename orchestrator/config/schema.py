@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from orchestrator.config.fields import STRICT, Command, Line, Port, url_path
+from orchestrator.config.fields import STRICT, Line, Mode, Owner, Port, url_path
 from orchestrator.config.quantities import bounded, mebibytes, seconds
 from orchestrator.config.ready import ReadyForm
 from orchestrator.config.repairform import MaybeRepair, RepairForm, repair_of
+from orchestrator.config.setupform import SetupForm
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
@@ -41,10 +41,6 @@ NOT_BELOW = {"proc", "sys", "dev", "run"}
 NOT_FOR_DISKS = {"/boot", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/usr", "/tmp"}  # noqa: S108 - of the guest
 MAX_MOUNT = 100  # systemd names a unit after it, with up to four letters for one
 MAX_DISKS = 20  # each is a device on the guest's PCI bus
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-_MODE = re.compile(r"[0-7]{4}")
-_USER = r"(?:[a-z_][a-z0-9_-]*|[0-9]{1,10})"
-_OWNER = re.compile(f"{_USER}:{_USER}")
 
 
 def _name(text: str) -> str:
@@ -53,37 +49,11 @@ def _name(text: str) -> str:
     return text
 
 
-def _absolute(text: str) -> str:
-    if not text.startswith("/") or "\0" in text or text.endswith("/"):
-        raise ValueError("must be an absolute path of a file in the instance")
-    return text
-
-
 def _mount(text: str) -> str:
     if not _MOUNT.fullmatch(text) or {".", ".."} & set(text.split("/")) or len(text) > MAX_MOUNT:
         raise ValueError("must be an absolute path of a folder, short, of letters, digits and _ . - only")
     if text in NOT_FOR_DISKS or text.split("/")[1] in NOT_BELOW:
         raise ValueError(f"no disk can be mounted at {text}: the system needs it as it is")
-    return text
-
-
-def _mode(value: object) -> str:
-    if not isinstance(value, str):  # YAML reads 0644 as the number 420
-        raise ValueError('must be four octal digits in quotes, like "0644"')  # noqa: TRY004 - pydantic collects these
-    if not _MODE.fullmatch(value):
-        raise ValueError(f"must be four octal digits, like 0644, got {value!r:.60}")
-    return value
-
-
-def _owner(text: str) -> str:
-    if not _OWNER.fullmatch(text):
-        raise ValueError(f"must be user:group, like www-data:www-data, got {text!r:.60}")
-    return text
-
-
-def _setting(text: str) -> str:
-    if not _KEY.fullmatch(text):
-        raise ValueError("must be letters, digits, _ . -, not starting with a digit")
     return text
 
 
@@ -112,15 +82,6 @@ def ports_of(value: object) -> range:
     return range(first, last + 1)
 
 
-def _cloud_config(value: object) -> str:
-    """The user's cloud-config to one JSON object's text; if it was written as a text, the reader has read that."""
-    if not isinstance(value, dict):
-        raise ValueError("must be a mapping, or a text of one that starts with #cloud-config")  # noqa: TRY004 - as above
-    return json.dumps(value, ensure_ascii=False)
-
-
-Mode = Annotated[str, BeforeValidator(_mode)]
-Owner = Annotated[str, AfterValidator(_owner)]
 Name = Annotated[str, AfterValidator(_name)]
 Ports = Annotated[tuple[int, int], BeforeValidator(_port_range)]
 
@@ -195,37 +156,6 @@ class SizeForm(_Form):
 
     def value(self) -> spec.Size:
         return spec.Size(self.vcpus, self.memory, -(-(self.disk or 0) // 1024))
-
-
-class FileForm(_Form):
-    """A file that setup writes."""
-
-    path: Annotated[str, AfterValidator(_absolute)]
-    content: str
-    mode: Mode = "0644"
-    owner: Owner = "root:root"
-
-    def value(self) -> spec.File:
-        return spec.File(self.path, self.content, self.mode, self.owner)
-
-
-class SetupForm(_Form):
-    """What the answer file does on first boot."""
-
-    ssh_authorized_keys: list[Line] = []
-    files: list[FileForm] = []
-    run: list[Command] = []
-    user_data: Annotated[str, BeforeValidator(_cloud_config)] = ""
-    settings: dict[Annotated[str, AfterValidator(_setting)], str] = {}
-
-    def value(self) -> spec.Setup:
-        return spec.Setup(
-            ssh_authorized_keys=tuple(self.ssh_authorized_keys),
-            files=tuple(file.value() for file in self.files),
-            commands=tuple(spec.Command(line if isinstance(line, str) else tuple(line)) for line in self.run),
-            user_data=self.user_data,
-            settings=tuple(sorted(self.settings.items())),
-        )
 
 
 class _DiskForm(_Form):

@@ -193,11 +193,12 @@ class AgentGuests:
         if boot == known_boot:
             report = self._rounds.when_ready(memory, way, dip, ready, self._clock.now())
             return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, looks.busy(way))
-        errors = looks.setup_errors(way)
+        ran = looks.commands(way)
+        errors = looks.setup_errors(way, ran)
         if errors is None:
-            return GuestSeen(boot, setup_stage=looks.setup_stage(way))
-        if errors:
-            return GuestSeen(boot, setup_done=True, setup_errors=errors)
+            return GuestSeen(boot, setup_stage=ran.running or looks.setup_stage(way))
+        if errors or ran.failed:
+            return GuestSeen(boot, setup_done=True, setup_errors=errors, startup="" if errors else ran.failed)
         report = self._sure(memory, way, dip, ready)
         busy = looks.busy(way) if report.settled else ""
         return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, busy)

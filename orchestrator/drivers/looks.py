@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.drivers import netprobe
+from orchestrator.engine import startup
 from orchestrator.engine.readiness import PROBE, judge_services, setup_result
 from orchestrator.engine.systemd import Report
 from orchestrator.errors import AgentRefused, AgentSilent
@@ -213,13 +214,23 @@ def _still(memory: Memory, now: float) -> tuple[str, ...]:
     return (f"what was asked {now - memory.begun:.0f} s ago has no answer yet",) if is_stuck else ()
 
 
-def setup_errors(way: Way) -> tuple[str, ...] | None:
+def commands(way: Way) -> startup.Progress:
+    """How far setup's commands are; nothing before the first one began, or where there are none."""
+    try:
+        return startup.progress(way.read(startup.STATE))
+    except AgentRefused:  # no such file
+        return startup.Progress()
+
+
+def setup_errors(way: Way, ran: startup.Progress) -> tuple[str, ...] | None:
     """What went wrong in setup, with the last that it printed; () if nothing did, None until it has ended."""
     try:
         errors = setup_result(way.read(RESULT))
     except AgentRefused:  # no such file
         return None
-    return (*errors, *_last_words(way)) if errors else errors
+    if not errors:
+        return errors
+    return (*errors, *((ran.failed,) if ran.failed else _last_words(way)))
 
 
 def _last_words(way: Way) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import machine, members, rest, rotation, storage
@@ -11,6 +11,7 @@ from orchestrator.engine.lifecycle import SILENT
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Wanted
 from orchestrator.model.spec import MachineSpec, Role, is_same_but_larger, machine_spec
+from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import GuestSeen, HostSeen, Power, ServerState, World
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class Case:
     """An instance. ``old``: as it is stored (None: not yet). ``role`` None: the service has no such role any more.
 
     ``before``: steps that are taken before the record is stored, ``actions``: those after it. ``found``: how healthy
-    it is, ``need``: what repair would do about that, ``may_treat``: whether it may now.
+    it is, ``need``: what repair would do about that, ``may_treat``: whether it may now. ``around``: what its answer
+    file may say of the rest of the deployment.
     """
 
     deployment: DeploymentRecord
@@ -38,6 +40,7 @@ class Case:
     found: Finding = NOTHING
     need: Need | None = None
     may_treat: bool = False
+    around: Vicinity = field(default_factory=Vicinity)
 
     @property
     def machine(self) -> MachineId:

@@ -19,6 +19,7 @@ from datetime import datetime
 
 from tests.bench.images import image_rows
 from tests.bench.scale import agent_rows, scale_rows
+from tests.bench.seed import seed_row
 from tests.e2e.conftest import CACHE, VMROLE, Lab, service, write
 
 ROUNDS = 8
@@ -40,6 +41,7 @@ def main():
             help_time(),
             *overlays(lab, home),
             *acts(lab, home),
+            seed_row(),
             *image_rows(home),
             *agent_rows(lab, home),
             *scale_rows(),

@@ -32,6 +32,7 @@ class Script:
     off_after_s: float | None = None
     shutdown_s: float | None = 0.5  # since it was asked
     setup_errors: tuple[str, ...] = ()
+    startup: str = ""
     failed: tuple[str, ...] = ()
     busy: str = ""
     console: tuple[str, ...] = ("Linux version 6.1",)
@@ -77,6 +78,8 @@ class FakeGuests:
             return GuestSeen(boot, setup_stage="init")
         if script.setup_errors:
             return GuestSeen(boot, setup_done=True, setup_errors=script.setup_errors)
+        if script.startup:
+            return GuestSeen(boot, setup_done=True, startup=script.startup)
         if not _is_reached(script.services_s, age_s):
             return GuestSeen(boot, setup_done=True, waiting=("nginx.service (activating)",))
         return GuestSeen(boot, setup_done=True, settled=True, failed=failed, busy=script.busy)

@@ -9,7 +9,7 @@ from tests.fakes.guests import Script
 from tests.fakes.invariants import violations
 from tests.fakes.world import FakeWorld
 
-AT_ONCE_S = 0.3  # a turn that waits for nothing, on a busy machine
+AT_ONCE_S = 0.8  # a turn that waits for nothing, on a busy machine; waiting for a guest takes a second
 
 
 def two_hosts(*, instances: int = 2) -> FakeWorld:

@@ -12,22 +12,14 @@ from orchestrator.config.servicefile import MAX_BYTES, line_of, load, parse
 from orchestrator.errors import InvalidInput, UserError
 from orchestrator.model.spec import (
     Command,
-    Disk,
-    DiskKind,
     Endpoint,
     File,
-    Probe,
     Protocol,
     Ready,
-    Repair,
     Role,
-    Rung,
-    SecretRef,
     Service,
     Setup,
     Size,
-    Stop,
-    Via,
     Visibility,
 )
 
@@ -160,10 +152,11 @@ BAD: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
     "user data that is no YAML": (role("setup:\n      user_data: |\n        #cloud-config\n        a: ["), [(9, "roles.web.setup.user_data", "is not YAML")]),
     "user data of nothing": (role('setup: {user_data: "#cloud-config"}'), [(5, "roles.web.setup.user_data", "must be a mapping")]),
     "a text beside a list": (
-        role('setup:\n      run: [a]\n      ssh_authorized_keys: [k]\n      settings: {A: b}\n      user_data:\n        runcmd: b\n        ssh_authorized_keys: k\n        write_files: {}\n        bootcmd: x\n'),
-        [(10, "roles.web.setup.user_data.runcmd", "must be a list: it is joined to that of setup.run"), (11, "roles.web.setup.user_data.ssh_authorized_keys", "must be a list"), (12, "roles.web.setup.user_data.write_files", "setup.settings")],
+        role("setup:\n      settings: {A: b}\n      files: [{path: /x, content: a}]\n      run: [a]\n      ssh_authorized_keys: [k]\n      user_data:\n        runcmd: null\n        ssh_authorized_keys: {}\n        write_files: a"),
+        [(12, "roles.web.setup.user_data.ssh_authorized_keys", "must be a list"), (13, "roles.web.setup.user_data.write_files", "setup.files")],
     ),
-    "a text beside the disks": (role("volumes: {d: {size: 1GiB, mount: /srv}}\n    setup: {user_data: {bootcmd: null, runcmd: a}}"), [(6, "roles.web.setup.user_data.bootcmd", "volumes"), (6, "roles.web.setup.user_data.runcmd", "volumes")]),
+    "a text beside a mapping": (role("setup: {ntp: {servers: [a]}, user_data: {ntp: true}}"), [(5, "roles.web.setup.user_data.ntp", "must be a mapping: it is joined to that of setup.ntp")]),
+    "no vendor data": (role("setup: {user_data: {vendor_data: {enabled: false}}}"), [(5, "roles.web.setup.user_data.vendor_data", "cannot be changed")]),
     "much memory": (role("size: {memory: 2TiB, disk: 3TiB}"), [(5, "roles.web.size.disk", "must be at most 2TiB"), (5, "roles.web.size.memory", "must be at most 1TiB, got 2TiB")]),
     "a long time": (role("ready: {timeout: 25h}"), [(5, "roles.web.ready.timeout", "must be at most 24h, got 25h")]),
     "stop": (role("stop: {drain: 25h, timeout: 0s, keep_overlay: 721h, x: 1}"), [(5, "roles.web.stop.drain", "24h"), (5, "roles.web.stop.keep_overlay", "720h"), (5, "roles.web.stop.timeout", "at least 1s"), (5, "roles.web.stop.x", "not a field")]),
@@ -269,35 +262,6 @@ def test_aliases_and_merges_are_what_they_stand_for():
     ]  # fmt: skip
 
 
-def test_disks_and_the_times_of_a_stop():
-    fields = (
-        'local_storage: {cache: {size: 1GiB, mount: /var/cache/app, mode: "0700", clean_on_reimage: true}}\n'
-        "    volumes: {data: {size: 5GiB, mount: /srv, owner: app:app}}\n"
-        "    stop: {drain: 5s, timeout: 2m, keep_overlay: 0s}"
-    )
-    (found,) = parse(role(fields), "f").roles
-    assert found.disks == (
-        Disk("data", DiskKind.VOLUME, 5120, "/srv", "app:app"),
-        Disk("cache", DiskKind.LOCAL, 1024, "/var/cache/app", "root:root", "0700", is_clean=True),
-    )
-    assert found.stop == Stop(5.0, 120.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("off", Repair(is_on=False)),
-        ('"off"', Repair(is_on=False)),
-        ("{}", Repair()),
-        ("{grace: 1m, max_percent: 50}", Repair(True, 60.0, 50)),
-        ("{reimage: {tries: 0}, reboot: {wait: 5s}}", Repair(reimage=Rung(0, 60.0), reboot=Rung(1, 5.0))),
-    ],
-)
-def test_repair_is_off_or_a_ladder(text, value):
-    (found,) = parse(role(f"repair: {text}"), "f").roles
-    assert found.repair == value
-
-
 @pytest.mark.parametrize(
     "mount",
     ["/", "srv", "/srv/", "/srv//a", "/a/../b", "/.", "/a b", "/proc", "/run/x", "/etc", "/tmp", "", "5", "/" + "a" * 100],
@@ -393,42 +357,3 @@ def test_nonsense_is_refused(where):
 def test_only_a_regular_file_is_read(tmp_path: Path):
     with pytest.raises(UserError, match="not a regular file"):
         load(tmp_path, any_image)
-
-
-def test_how_readiness_is_found_out():
-    text = """
-service: hello
-roles:
-  web:
-    image: debian-12
-    endpoints:
-      http: {port: 80, target: 8080, protocol: http, check: {path: /healthz}}
-      raw: {port: 81}
-      own: {target: 9000, visibility: internal}
-    ready:
-      services: [nginx]
-      probes: [{http: {port: 8080, path: /up}, timeout: 2s}, {tcp: 22}, {exec: [a, b]}, {exec: "a | b"}]
-      successes: 3
-      interval: 10s
-      via: ssh
-      ssh: {user: admin, key: {secret: "file:/key"}}
-  mute:
-    image: debian-12
-    endpoints: {http: {port: 82, target: 8080, protocol: http, check: {path: /healthz}}, raw: {port: 83}}
-    ready: {via: network}
-"""
-    web, mute = parse(text, "f").roles
-    assert web.ready == Ready(
-        ("nginx",),
-        via=Via.SSH,
-        probes=(
-            Probe("http", 8080, "/up", timeout_s=2.0), Probe("tcp", 22),
-            Probe("exec", words=("a", "b")), Probe("exec", words="a | b"),
-        ),
-        successes=3,
-        interval_s=10.0,
-        ssh_user="admin",
-        ssh_key=SecretRef("file:/key"),
-    )  # fmt: skip
-    # Without probes of its own, its endpoints on the VIP are all that is seen of it.
-    assert mute.ready.probes == (Probe("http", 8080, "/healthz"), Probe("tcp", 83))
