@@ -11,9 +11,9 @@ from pathlib import Path
 
 from orchestrator.control.observe import Observer
 from orchestrator.engine.plan import plan
-from tests.fakes.build import role, service
 from tests.e2e.conftest import service as real_service
 from tests.e2e.conftest import write
+from tests.fakes.build import role, service
 from tests.fakes.world import FakeWorld
 
 ROOT = Path(__file__).parents[2]
