@@ -13,7 +13,7 @@ answer() {
     bytewise)
         printf '{"return":{"buf-b64":"MTIzNDU2","count":6}}\n' | sed 's/./&\n/g' | while read -r byte; do
             printf %s "$byte"
-            sleep 0.3
+            sleep 0.1
         done ;;
     big-3.9M) string 4089446 ;;
     big-4.1M) string 4299162 ;;
