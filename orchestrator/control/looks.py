@@ -30,11 +30,13 @@ class Look(Generic[T]):
         self._asked = 0.0
         self._is_void = False
         self._is_told = False
+        self._is_fresh = False
         self.last: T | None = None
         self.is_slow = False
 
     def ask(self, workers: Workers, call: Callable[[], T], now: float) -> None:
         """Have it looked at, unless a look is under way or has ended since this was last called."""
+        self._is_fresh = False
         if self.is_pending:
             self._asked = now
             return
@@ -42,6 +44,7 @@ class Look(Generic[T]):
             return
         self._begun = self._asked = now
         self._is_void = self._is_told = False
+        self._is_fresh = True
         self.future = workers.submit(call)
 
     def again(self, workers: Workers, call: Callable[[], T], now: float) -> bool:
@@ -73,11 +76,13 @@ class Look(Generic[T]):
         if not future.done() and not self._is_told:
             self._is_told = True
             future.add_done_callback(lambda _done: wake())
-        if self._is_void or not future.done():
+        # What was outdated in the turn that asked is of no harm: who did it is left alone in that turn.
+        if not future.done() or (self._is_void and not self._is_fresh):
             return None
         self.future, self.last = None, None
-        self.last = future.result()
-        return self.last
+        answer = future.result()
+        self.last = None if self._is_void else answer
+        return answer
 
     def void(self) -> None:
         """What has been seen, or is being looked at, is about to be another: neither is to be used."""

@@ -106,7 +106,8 @@ class Observer:
 
     def is_waiting(self, now: float) -> bool:
         """Whether there is soon more to be said of a guest that does not answer: that it is silent."""
-        return any(look.is_pending and look.age(now) <= KEEP_S for look in self._of_guests.values())
+        kept = [look for look in self._of_guests.values() if look.last is not None and look.last.boot_id]
+        return any(look.is_pending and look.age(now) <= KEEP_S for look in kept)
 
     def _ask_hosts(self, now: float) -> None:
         for name, host in self._hosts.items():

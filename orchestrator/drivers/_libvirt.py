@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import libvirt
 
 from orchestrator.errors import AgentRefused, AgentSilent, HostAway, NoRoom, NotFound, Refused, VmroleError
+from orchestrator.model.text import line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,12 +192,13 @@ def is_full(text: str) -> bool:
 
 
 def agent_error(error: libvirt.libvirtError, domain: str) -> VmroleError:
-    """What a failed agent command means: the agent is silent, or it said no."""
+    """What a failed agent command means: the agent is silent, or it said no, in words that are the guest's own."""
+    said = line(error.get_error_message())
     if error.get_error_code() in SILENT or error.get_error_code() in GONE:
-        return AgentSilent(f"the guest agent of {domain} does not answer: {error.get_error_message()}")
+        return AgentSilent(f"the guest agent of {domain} does not answer: {said}")
     if error.get_error_code() in AWAY:
-        return HostAway(f"asking the guest agent of {domain}: {error.get_error_message()}")
-    return AgentRefused(f"the guest agent of {domain} refused: {error.get_error_message()}")
+        return HostAway(f"asking the guest agent of {domain}: {said}")
+    return AgentRefused(f"the guest agent of {domain} refused: {said}")
 
 
 class Doorbell:

@@ -205,7 +205,9 @@ class Pool:
             size_bytes = volume.info()[1]
             if size_bytes:
                 stream = self.connection.get().newStream()
-                volume.download(stream, max(0, size_bytes - CONSOLE_BYTES), 0)
+                # So many bytes and no more: a guest may write its console faster than it is read.
+                length = min(size_bytes, CONSOLE_BYTES)
+                volume.download(stream, size_bytes - length, length)
                 stream.recvAll(lambda _stream, data, into: into.extend(data), read)
                 stream.finish()
         return bytes(read)

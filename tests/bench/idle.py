@@ -36,7 +36,7 @@ BOOT = "8c3f2d0e-0000-4000-8000-000000000000\n"
 class Host(LibvirtHost):
     """The test driver's host, with agents."""
 
-    def agent(self, domain, command, arguments, timeout_s):
+    def agent(self, _domain, command, _arguments, _timeout_s):
         answers = {
             "guest-file-open": 1000,
             "guest-file-read": {"buf-b64": base64.b64encode(BOOT.encode()).decode(), "count": 37},

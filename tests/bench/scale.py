@@ -68,7 +68,14 @@ def agent_rows(lab, home):
     child = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     turn = "sv -w 5 force-stop /etc/service/qemu-ga; sleep 7; sv up /etc/service/qemu-ga; sleep 4"
     again = f"sleep 2; for turn in 1 2 3 4; do {turn}; done"
-    lab.ok("exec", "agent/web-0", "--", "sh", "-c", f"nohup setsid sh -c '{again}' >/dev/null 2>&1 </dev/null &")
+    lab.ok(
+        "exec",
+        "agent/web-0",
+        "--",
+        "sh",
+        "-c",
+        f"PATH=/usr/bin:$PATH setsid sh -c '{again}' >/dev/null 2>&1 </dev/null &",
+    )
     rows = [json.loads(row) for row in child.communicate(timeout=120)[0].splitlines()]
     lab.ok("down", "agent", "--yes")
     events = [at for row in rows for at in row["events"]]

@@ -1,5 +1,6 @@
 # In place of the guest agent, on its own channel: one kind of hostility after the other, each for SECONDS.
-# Started as `sh hostile SECONDS`; what it is at is on the console.
+# Started as `busybox sh hostile SECONDS` (dash has no `read -t`); what it is at is on the console.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 port=/dev/virtio-ports/org.qemu.guest_agent.0
 sleep 3
 sv -w 5 force-stop /etc/service/qemu-ga
@@ -12,7 +13,7 @@ answer() {
     bytewise)
         printf '{"return":{"buf-b64":"MTIzNDU2","count":6}}\n' | sed 's/./&\n/g' | while read -r byte; do
             printf %s "$byte"
-            sleep 0.3
+            sleep 0.1
         done ;;
     big-3.9M) string 4089446 ;;
     big-4.1M) string 4299162 ;;

@@ -52,7 +52,7 @@ def test_a_hostile_agent_harms_nobody_but_its_own_instance(lab, tmp_path, capsys
     setup = {"files": [{"path": "/root/hostile", "content": HOSTILE}]}
     lab.ok("up", write(tmp_path / "h.yaml", service("hostile", instances=2, setup=setup)))
     before = rows_of(watcher(lab, 10, "look"), 60)
-    run = f"nohup setsid sh /root/hostile {KIND_S} >/dev/null 2>&1 </dev/null &"
+    run = f"setsid /bin/busybox sh /root/hostile {KIND_S} >/dev/null 2>&1 </dev/null &"
     lab.ok("exec", "hostile/web-0", "--", "sh", "-c", run)
     time.sleep(4)
     begun = time.time()

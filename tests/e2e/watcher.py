@@ -2,8 +2,8 @@
 
     python -m tests.e2e.watcher SECONDS look|tick
 
-``took``: the turn's seconds; ``looks``: each guest's that ended since the last line; ``events``: libvirt's, when. Nothing is replaced: the real
-ports are called, with a stopwatch around.
+``took``: the turn's seconds; ``looks``: each guest's that ended since the last line; ``events``: libvirt's, when.
+Nothing is replaced: the real ports are called, with a stopwatch around.
 """
 
 import json

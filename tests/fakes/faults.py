@@ -16,20 +16,22 @@ class Harm(AssertionError):
 class Faults:
     """``lives``: how many effects are had before the process dies (None: it does not).
 
-    ``gates``: (effect, object) → nothing of it is done until the gate is open.
-    ``broken``: (effect, object) → errors to raise, one a call; an object "" is any.
+    ``broken``: (effect, object) → errors to raise, one a call; an object "" is any. ``gates``: the same → nothing of it
+    is done until the gate is open; ``held``: what has had to wait there.
     """
 
     lives: int | None = None
     broken: dict[tuple[str, str], list[Exception]] = field(default_factory=dict)
     gates: dict[tuple[str, str], threading.Event] = field(default_factory=dict)
+    held: list[tuple[str, str]] = field(default_factory=list)
     done: list[tuple[str, str]] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def effect(self, name: str, subject: str) -> None:
         """Called before anything is changed; and once more in the middle of what is changed in two parts."""
-        if (name, subject) in self.gates:
-            self.gates[name, subject].wait()
+        for gate in filter(None, (self.gates.get((name, subject)), self.gates.get((name, "")))):
+            self.held += [] if gate.is_set() else [(name, subject)]
+            gate.wait()
         with self._lock:
             if self.lives is not None and self.lives <= len(self.done):
                 raise Killed
