@@ -16,16 +16,13 @@ from orchestrator.model.spec import (
     DiskKind,
     Endpoint,
     File,
-    Probe,
     Protocol,
     Ready,
     Role,
-    SecretRef,
     Service,
     Setup,
     Size,
     Stop,
-    Via,
     Visibility,
 )
 
@@ -166,15 +163,6 @@ BAD: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
     "a long time": (role("ready: {timeout: 25h}"), [(5, "roles.web.ready.timeout", "must be at most 24h, got 25h")]),
     "stop": (role("stop: {drain: 25h, timeout: 0s, keep_overlay: 721h, x: 1}"), [(5, "roles.web.stop.drain", "24h"), (5, "roles.web.stop.keep_overlay", "720h"), (5, "roles.web.stop.timeout", "at least 1s"), (5, "roles.web.stop.x", "not a field")]),
     "a reversed range": (role("endpoints: {h: {port: 9109-9100, target: 1, visibility: instance}}"), [(5, "roles.web.endpoints.h.port", "ends before it begins: say 9100-9109")]),
-    "two probes in one": (role("ready: {probes: [{tcp: 80, exec: [a]}]}"), [(5, "roles.web.ready.probes[0]", "exactly one of http, tcp and exec")]),
-    "a probe of a page": (role("ready: {probes: [{http: {port: 0, path: x}}]}"), [(5, "roles.web.ready.probes[0].http.path", "a path of a URL"), (5, "roles.web.ready.probes[0].http.port", "must be at least 1, got 0")]),
-    "a probe of nothing": (role("ready: {probes: [{exec: []}]}"), [(5, "roles.web.ready.probes[0].exec", "is an empty command")]),
-    "thresholds": (role("ready: {failures: 4, window: 3}"), [(5, "roles.web.ready", "failures is 4, more than the 3 looks")]),
-    "no key": (role("ready: {via: ssh}"), [(5, "roles.web.ready", "via: ssh needs ssh")]),
-    "a key for nothing": (role("ready: {ssh: {key: {secret: file:/k}}}"), [(5, "roles.web.ready", "without it ssh means nothing")]),
-    "a key that is none": (role("ready: {via: ssh, ssh: {key: {secret: /k}}}"), [(5, "roles.web.ready.ssh.key.secret", "must be file:PATH")]),
-    "nothing to see": (role("ready: {via: network}"), [(3, "roles.web", "needs a probe, or an endpoint")]),
-    "nobody to ask": (role("ready: {via: network, services: [a], probes: [{tcp: 80}]}"), [(5, "roles.web.ready", "sees no services")]),
     "no services": (role("ready: {services: 5}"), [(5, "roles.web.ready.services", "must be auto or a list of services")]),
     "a service that is none": (role('ready: {services: [a, 5, "b\\nc"]}'), [(5, "roles.web.ready.services[1]", "must be a text"), (5, "roles.web.ready.services[2]", "one line")]),
     "commands": (
@@ -373,42 +361,3 @@ def test_nonsense_is_refused(where):
 def test_only_a_regular_file_is_read(tmp_path: Path):
     with pytest.raises(UserError, match="not a regular file"):
         load(tmp_path, any_image)
-
-
-def test_how_readiness_is_found_out():
-    text = """
-service: hello
-roles:
-  web:
-    image: debian-12
-    endpoints:
-      http: {port: 80, target: 8080, protocol: http, check: {path: /healthz}}
-      raw: {port: 81}
-      own: {target: 9000, visibility: internal}
-    ready:
-      services: [nginx]
-      probes: [{http: {port: 8080, path: /up}, timeout: 2s}, {tcp: 22}, {exec: [a, b]}, {exec: "a | b"}]
-      successes: 3
-      interval: 10s
-      via: ssh
-      ssh: {user: admin, key: {secret: "file:/key"}}
-  mute:
-    image: debian-12
-    endpoints: {http: {port: 82, target: 8080, protocol: http, check: {path: /healthz}}, raw: {port: 83}}
-    ready: {via: network}
-"""
-    web, mute = parse(text, "f").roles
-    assert web.ready == Ready(
-        ("nginx",),
-        via=Via.SSH,
-        probes=(
-            Probe("http", 8080, "/up", timeout_s=2.0), Probe("tcp", 22),
-            Probe("exec", words=("a", "b")), Probe("exec", words="a | b"),
-        ),
-        successes=3,
-        interval_s=10.0,
-        ssh_user="admin",
-        ssh_key=SecretRef("file:/key"),
-    )  # fmt: skip
-    # Without probes of its own, its endpoints on the VIP are all that is seen of it.
-    assert mute.ready.probes == (Probe("http", 8080, "/healthz"), Probe("tcp", 83))
