@@ -16,6 +16,7 @@ from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
 from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, ResumeDomain, SaveInstance
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
+from orchestrator.model.spec import Via
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SOON_S = 0.2  # a guest that is being set up is looked at so often: a look is a few cheap agent calls
 NET_S = 5.0  # everything else wakes us by an event; this is the net for a lost one
+UNHEARD_S = 0.5  # a guest that is booting, and has no agent to tell us when it has
 RETRY_S = 1.0  # after something did not work
 LEAVING = {Wanted.GONE, Wanted.ERASED}
 # Busy is an instance's own business: it may stay so for as long as it likes, and nobody waits for it.
@@ -69,9 +71,8 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     last = tuple(_last(intent, records, world, now))
     instances = tuple(report.status(case, world, now) for case in cases)
     deployments = tuple(_deployment(record, instances, world) for record in intent.deployments)
-    requeue_s = min(
-        _requeue_s(instances, world, (*first, *tracks, *last)), _next_look_s(cases, instances), _interval_s(intent)
-    )
+    nearest = (_next_look_s(cases, instances), _interval_s(intent, instances))
+    requeue_s = min(_requeue_s(instances, world, (*first, *tracks, *last)), *nearest)
     return Plan(first, tracks, last, instances, deployments, requeue_s)
 
 
@@ -230,10 +231,19 @@ def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], w
     return DeploymentStatus(record.id, "stopped" if states == {State.STOPPED} else "ready", settled=True)
 
 
-def _interval_s(intent: Intent) -> float:
+def _interval_s(intent: Intent, instances: Sequence[InstanceStatus]) -> float:
     """How often somebody wants to be looked at; never less often than the net for a lost event."""
-    roles = (role for record in intent.deployments if record.wanted is Wanted.UP for role in record.service.roles)
-    return min((role.ready.interval_s for role in roles), default=NET_S)
+    roles = {
+        (record.id, role.name): role.ready
+        for record in intent.deployments
+        if record.wanted is Wanted.UP
+        for role in record.service.roles
+    }
+    booting = {(s.record.id.deployment, s.record.id.role) for s in instances if s.state is State.BOOTING}
+    # Nothing wakes us when a guest without an agent begins to answer.
+    is_unheard = any(key in booting and ready.via is not Via.AGENT for key, ready in roles.items())
+    least = min((ready.interval_s for ready in roles.values()), default=NET_S)
+    return min(least, UNHEARD_S) if is_unheard else least
 
 
 def _waits_for_resume(own: Sequence[InstanceStatus]) -> bool:

@@ -35,8 +35,9 @@ if [ -d /run/systemd/system ]; then
   echo state "${state:-$(systemctl is-system-running 2>/dev/null)}"
   read -r up rest </proc/uptime && echo uptime "$up"
   systemctl list-jobs --no-legend --plain 2>/dev/null | awk '{print "job", $2, $3, $4}'
-  units=$(systemctl show --no-pager -p Id,Names,Type,LoadState,ActiveState,SubState,UnitFileState,ConditionResult \
-    -p AssertResult,Result,RemainAfterExit,WantedBy,RequiredBy,UpheldBy,TriggeredBy,NRestarts \
+  # Without --all what is inactive is left out of what a pattern matches.
+  units=$(systemctl show --all --no-pager -p Id,Names,Type,LoadState,ActiveState,SubState,UnitFileState \
+    -p ConditionResult,AssertResult,Result,RemainAfterExit,WantedBy,RequiredBy,UpheldBy,TriggeredBy,NRestarts \
     -p ConditionTimestampMonotonic,ActiveEnterTimestampMonotonic \
     '*.service' '*.socket' '*.timer' '*.mount' '*.automount' '*.path' '*.swap')
   systemctl list-units --type=target --state=active --no-legend --plain 2>/dev/null | awk '{print "target", $1}'

@@ -169,8 +169,9 @@ def _why_down(unit: Unit, seen: _Printed) -> str:
 def _is_auto_start(unit: Unit, targets: frozenset[str]) -> bool:
     wanted_by = " ".join(unit.get(key, "") for key in ("WantedBy", "RequiredBy", "UpheldBy"))
     is_loaded = unit.get("LoadState", "loaded") == "loaded"
-    # A unit file that has no state of its own is made by a generator or at run time.
-    is_on = unit.get("UnitFileState") in AUTO_START
+    state = unit.get("UnitFileState")
+    # What mounts only when it is looked at, and comes with the system, is nobody's service.
+    is_on = state in AUTO_START and not (state == "static" and unit.get("Id", "").endswith(".automount"))
     return is_loaded and is_on and bool(set(wanted_by.split()) & targets)
 
 

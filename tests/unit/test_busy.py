@@ -2,8 +2,9 @@
 
 import pytest
 
+from orchestrator.engine.plan import NET_S, UNHEARD_S
 from orchestrator.engine.status import State
-from orchestrator.model.spec import Stop
+from orchestrator.model.spec import Ready, Stop, Via
 from orchestrator.model.world import ServerState
 from tests.fakes.build import HELLO, role, service
 from tests.fakes.guests import Script
@@ -64,3 +65,22 @@ def test_busy_from_the_start_does_not_keep_up_from_ending(count):
     assert plan.deployments[0].settled
     assert sum(state is State.BUSY for state in states(world).values()) == count
     assert len(world.serving()) == 2 - count
+
+
+@pytest.mark.parametrize(
+    ("ready", "booting_s", "ready_s"),
+    [
+        (Ready(), NET_S, NET_S),
+        (Ready(interval_s=2.0), 2.0, 2.0),
+        (Ready(interval_s=60.0), NET_S, NET_S),
+        (Ready(via=Via.NETWORK), UNHEARD_S, NET_S),
+    ],
+)
+def test_how_often_is_looked(ready, booting_s, ready_s):
+    world = FakeWorld()
+    world.scripts[FIRST] = Script(agent_s=30.0, setup_s=30.0, services_s=30.0)
+    world.up(service(role(ready=ready)))
+    with world.loop() as loop:
+        booting = loop.run(lambda plan: not plan.steps and plan.instances[0].state is State.BOOTING)
+        assert booting.requeue_s == booting_s
+    assert world.settle().requeue_s == ready_s

@@ -230,6 +230,8 @@ def test_units_of_every_kind_that_should_be_up(down, why):
         {"Id": "x.timer", "ActiveState": "active", "SubState": "waiting"},
         {**DEAD, "Id": "x.mount", "UnitFileState": "generated", "TriggeredBy": "x.automount"},
         {**DEAD, "LoadState": "masked"},
+        {**DEAD, "LoadState": "not-found", "ConditionTimestampMonotonic": "0"},
+        {**DEAD, "Id": "binfmt.automount", "UnitFileState": "static"},
         {"NRestarts": "x" * 99, "ActiveEnterTimestampMonotonic": "-"},
     ],
 )
