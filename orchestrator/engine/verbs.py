@@ -85,7 +85,7 @@ def relocate(record: InstanceRecord, machine: MachineSpec, host: str, dip: str) 
 
 
 def stop(record: InstanceRecord) -> InstanceRecord:
-    return replace(record, wanted=Wanted.STOPPED, care=None)
+    return replace(record, wanted=Wanted.STOPPED, care=None, fault=None)
 
 
 def start(record: InstanceRecord, *, timeout_s: float, now: float) -> InstanceRecord:

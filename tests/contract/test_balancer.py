@@ -290,6 +290,12 @@ class TestHaproxy(BalancerContract):
         eventually(lambda: not running.observe().servers[ONE.backend, ONE.name].up, 15)
         assert running.observe().servers[ONE.backend, ONE.name].state is ServerState.READY
 
+    def test_a_server_in_drain_is_still_checked(self, running):
+        key = (ONE.backend, ONE.name)
+        running.drain_server(*key)
+        eventually(lambda: not running.observe().servers[key].up, 15)
+        assert running.observe().servers[key].state is ServerState.DRAIN
+
     def test_it_outlives_the_one_that_started_it(self, running, space, folder):
         again = HaproxyBalancer(Site((), IPv4Network("198.51.100.0/24"), space.prefix, "lo"), folder / "run")
         assert again.observe() == running.observe()
