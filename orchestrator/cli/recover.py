@@ -103,7 +103,7 @@ def _bases(wiring: Wiring, hosts: Iterable[HostSeen]) -> dict[str, str]:
 def _read(host: Host, file: str) -> DeploymentRecord:
     from dataclasses import replace
 
-    from orchestrator.render.records import load_deployment
+    from orchestrator.render.records import load_deployment, upgraded
 
     with host.export_volume(file) as pieces:
-        return replace(load_deployment(b"".join(pieces).rstrip(b"\0")), version=0)
+        return replace(load_deployment(upgraded(b"".join(pieces).rstrip(b"\0"))), version=0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.setupcheck import odd_user_data, refuse_unsuitable
 from orchestrator.config.quantities import seconds
 from orchestrator.errors import (
     HostAway,
@@ -93,8 +94,8 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
         record, is_new = _write_intent(wiring, service, file)
         wait_s = timeout if timeout is not None else _patience(service)
         rest = settle(wiring, record.id, shown, wait_s, is_enough=_is_started if no_wait else None)
-        untested = _untested(wiring, record)
-    for warning in untested:
+        warnings = [*_untested(wiring, record), *odd_user_data(service)]
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     _report_up(rest, record, is_new=is_new, no_wait=no_wait)
 
@@ -180,6 +181,7 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
     vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
     record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets)
+    refuse_unsuitable(wiring.images, record, file)
     _refuse_shrinking(intent, world, record, file)
     _refuse_clashes(wiring, intent, record, file)
     return record
@@ -221,9 +223,10 @@ def _refuse_clashes(wiring: Wiring, intent: Intent, record: DeploymentRecord, fi
 
 
 def _problem(file: Path, path: tuple[str | int, ...], message: str) -> Problem:
+    from orchestrator.config.reading import path_text
     from orchestrator.config.servicefile import line_of
 
-    return Problem(".".join(map(str, path)), message, line_of(file.read_text(errors="replace"), path))
+    return Problem(path_text(path), message, line_of(file.read_text(errors="replace"), path))
 
 
 def settle(
@@ -251,6 +254,7 @@ def _is_started(plan: Plan, key: DeploymentId) -> bool:
 def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: bool) -> None:
     from orchestrator.cli.view import consoles, own
     from orchestrator.control.settle import End
+    from orchestrator.engine.startup import EVERY_BOOT
     from orchestrator.model.record import Wanted
 
     name, statuses = record.id.service, own(rest.plan, record)
@@ -273,7 +277,9 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
     lines = [f"{name} {why}", *(f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in bad)]
     lines += [consoles(statuses)] if consoles(statuses) else []
     is_final = any(s.record.failure is not None and s.record.failure.is_final for s in bad)
-    again = "run `vmrole reimage`: setup runs once a machine" if is_final else "run `vmrole up` again"
+    is_of_boot = any(s.reason.startswith(EVERY_BOOT) for s in bad)
+    again = "run `vmrole reboot`: it is run at every boot" if is_of_boot else "run `vmrole up` again"
+    again = "run `vmrole reimage`: setup runs once a machine" if is_final else again
     hint = f"mend the cause and {again}; `vmrole events {name}` has the story"
     raise VmroleError("\n".join(lines), f"{hint}, `vmrole down {name}` removes it")
 

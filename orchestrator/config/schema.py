@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from orchestrator.config.fields import STRICT, Line, Mode, Owner
 from orchestrator.config.quantities import bounded, mebibytes, seconds
+from orchestrator.config.setupform import SetupForm
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
@@ -38,10 +39,6 @@ NOT_BELOW = {"proc", "sys", "dev", "run"}
 NOT_FOR_DISKS = {"/boot", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/usr", "/tmp"}  # noqa: S108 - of the guest
 MAX_MOUNT = 100  # systemd names a unit after it, with up to four letters for one
 MAX_DISKS = 20  # each is a device on the guest's PCI bus
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-_MODE = re.compile(r"[0-7]{4}")
-_USER = r"(?:[a-z_][a-z0-9_-]*|[0-9]{1,10})"
-_OWNER = re.compile(f"{_USER}:{_USER}")
 
 
 def _name(text: str) -> str:
@@ -56,12 +53,6 @@ def _url_path(text: str) -> str:
     return text
 
 
-def _absolute(text: str) -> str:
-    if not text.startswith("/") or "\0" in text or text.endswith("/"):
-        raise ValueError("must be an absolute path of a file in the instance")
-    return text
-
-
 def _mount(text: str) -> str:
     if not _MOUNT.fullmatch(text) or {".", ".."} & set(text.split("/")) or len(text) > MAX_MOUNT:
         raise ValueError("must be an absolute path of a folder, short, of letters, digits and _ . - only")
@@ -70,49 +61,11 @@ def _mount(text: str) -> str:
     return text
 
 
-def _mode(value: object) -> str:
-    if not isinstance(value, str):  # YAML reads 0644 as the number 420
-        raise ValueError('must be four octal digits in quotes, like "0644"')  # noqa: TRY004 - pydantic collects these
-    if not _MODE.fullmatch(value):
-        raise ValueError(f"must be four octal digits, like 0644, got {value!r:.60}")
-    return value
-
-
-def _owner(text: str) -> str:
-    if not _OWNER.fullmatch(text):
-        raise ValueError(f"must be user:group, like www-data:www-data, got {text!r:.60}")
-    return text
-
-
-def _command(value: object) -> object:
-    """A shell line or a list of words; said here, since pydantic would tell what is wrong once for each of the two."""
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError("must be a shell line, or a list of words that are texts")
-    if not words or not words[0].strip():
-        raise ValueError("is an empty command")
-    if any("\0" in word for word in words):
-        raise ValueError("holds a NUL, which no command can")
-    return value
-
-
 def _services(value: object) -> object:
     """``auto`` → None. An explicit null is nothing that a user can have meant."""
     if value != "auto" and not isinstance(value, list):
         raise ValueError("must be auto or a list of services")
     return None if value == "auto" else value
-
-
-def _one_line(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError("must be one line of printable characters, and not empty")
-    return text.strip()
-
-
-def _setting(text: str) -> str:
-    if not _KEY.fullmatch(text):
-        raise ValueError("must be letters, digits, _ . -, not starting with a digit")
-    return text
 
 
 def _port_range(value: object) -> tuple[int, int]:
@@ -140,20 +93,9 @@ def ports_of(value: object) -> range:
     return range(first, last + 1)
 
 
-def _cloud_config(value: object) -> str:
-    """The user's cloud-config to one JSON object's text; if it was written as a text, the reader has read that."""
-    if not isinstance(value, dict):
-        raise ValueError("must be a mapping, or a text of one that starts with #cloud-config")  # noqa: TRY004 - as above
-    return json.dumps(value, ensure_ascii=False)
-
-
-Mode = Annotated[str, BeforeValidator(_mode)]
-Owner = Annotated[str, AfterValidator(_owner)]
 Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Ports = Annotated[tuple[int, int], BeforeValidator(_port_range)]
-Command = Annotated[str | list[str], BeforeValidator(_command)]
-Line = Annotated[str, AfterValidator(_one_line)]
 
 
 def in_words(found: object) -> str:
@@ -169,7 +111,7 @@ def in_words(found: object) -> str:
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = STRICT
 
 
 class CheckForm(_Form):
@@ -226,37 +168,6 @@ class SizeForm(_Form):
 
     def value(self) -> spec.Size:
         return spec.Size(self.vcpus, self.memory, -(-(self.disk or 0) // 1024))
-
-
-class FileForm(_Form):
-    """A file that setup writes."""
-
-    path: Annotated[str, AfterValidator(_absolute)]
-    content: str
-    mode: Mode = "0644"
-    owner: Owner = "root:root"
-
-    def value(self) -> spec.File:
-        return spec.File(self.path, self.content, self.mode, self.owner)
-
-
-class SetupForm(_Form):
-    """What the answer file does on first boot."""
-
-    ssh_authorized_keys: list[Line] = []
-    files: list[FileForm] = []
-    run: list[Command] = []
-    user_data: Annotated[str, BeforeValidator(_cloud_config)] = ""
-    settings: dict[Annotated[str, AfterValidator(_setting)], str] = {}
-
-    def value(self) -> spec.Setup:
-        return spec.Setup(
-            ssh_authorized_keys=tuple(self.ssh_authorized_keys),
-            files=tuple(file.value() for file in self.files),
-            commands=tuple(spec.Command(line if isinstance(line, str) else tuple(line)) for line in self.run),
-            user_data=self.user_data,
-            settings=tuple(sorted(self.settings.items())),
-        )
 
 
 class ReadyForm(_Form):

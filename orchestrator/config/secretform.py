@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel
 
+from orchestrator.config.fields import STRICT
 from orchestrator.model.spec import SecretRef
 
 MAX_SOURCE = 4096
@@ -25,12 +26,15 @@ def _source(text: str) -> str:
     raise ValueError("must say where the secret is: file:PATH, env:NAME or store:NAME")
 
 
+Source = Annotated[str, AfterValidator(_source)]
+
+
 class SecretForm(BaseModel):
     """``{secret: file:PATH}``, ``{secret: env:NAME}`` or ``{secret: store:NAME}``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = STRICT
 
-    secret: Annotated[str, AfterValidator(_source)]
+    secret: Source
 
     def value(self) -> SecretRef:
         return SecretRef(self.secret)

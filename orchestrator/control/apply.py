@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
+from orchestrator.errors import Refused
 from orchestrator.model import action as act
 from orchestrator.model.names import DeploymentCopy
 from orchestrator.render import cloudinit, records
@@ -12,6 +13,7 @@ from orchestrator.render import cloudinit, records
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orchestrator.model.spec import SecretRef
     from orchestrator.ports import Balancer, Guests, Host, Images, Progress, Seeds, Store
 
 
@@ -69,7 +71,8 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
         case act.CreateOverlay():
             host.create_overlay(action.machine, action.digest, action.size_bytes)
         case act.CreateSeed():
-            host.create_seed(action.machine, to.seeds.disc(cloudinit.LABEL, cloudinit.seed(action.record).files()))
+            texts = cloudinit.seed(action.record, action.around, _unknown).files()
+            host.create_seed(action.machine, to.seeds.disc(cloudinit.LABEL, texts))
         case act.CreateDisk():
             host.create_disk(action.file, action.size_bytes)
         case act.GrowDisk():
@@ -95,6 +98,11 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             host.delete_volume(action.volume)
         case _:
             assert_never(action)
+
+
+def _unknown(secret: SecretRef) -> bytes:
+    """No secret can be had here."""
+    raise Refused(f"the secret {secret.source} cannot be read", "put what it holds into the service file")
 
 
 def _grow(action: act.GrowDisk, host: Host, guests: Guests) -> None:

@@ -131,5 +131,5 @@ def _is_telling(record: InstanceRecord, guest: GuestSeen, now: float) -> bool:
     """Whether the console may say what the rest does not: a slow stage, or an end that is not a good one."""
     if record.timeline.services is not None or record.failure is not None:
         return False
-    is_bad = bool(guest.setup_errors or guest.failed) or now >= record.deadline
+    is_bad = bool(guest.setup_errors or guest.startup or guest.failed) or now >= record.deadline
     return is_bad or now - since(record.timeline) > QUIET_S

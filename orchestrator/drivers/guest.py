@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.drivers.clock import SystemClock
+from orchestrator.engine import startup
 from orchestrator.engine.readiness import PROBE, Report, judge_services, setup_result
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.text import line, lines
@@ -85,10 +86,14 @@ class AgentGuests:
             errors = setup_result(_read(host, domain, RESULT))
         except AgentRefused:  # no such file: setup has not ended
             errors = None
+        ran = _commands(host, domain)
         if errors is None:
-            return GuestSeen(boot, setup_stage=_setup_stage(host, domain))
+            return GuestSeen(boot, setup_stage=ran.running or _setup_stage(host, domain))
         if errors:
-            return GuestSeen(boot, setup_done=True, setup_errors=(*errors, *_last_words(host, domain)))
+            more = (ran.failed,) if ran.failed else _last_words(host, domain)
+            return GuestSeen(boot, setup_done=True, setup_errors=(*errors, *more))
+        if ran.failed:
+            return GuestSeen(boot, setup_done=True, startup=ran.failed)
         report = self._probe(host, domain, boot, services)
         return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed)
 
@@ -195,6 +200,14 @@ def _read_all(host: Host, domain: str, path: str) -> bytes:
 
 def _piece(handle: int) -> dict[str, object]:
     return {"handle": handle, "count": PIECE_BYTES}
+
+
+def _commands(host: Host, domain: str) -> startup.Progress:
+    """How far setup's commands are; nothing before the first one began, or where there are none."""
+    try:
+        return startup.progress(_read(host, domain, startup.STATE))
+    except AgentRefused:
+        return startup.Progress()
 
 
 def _last_words(host: Host, domain: str) -> tuple[str, ...]:

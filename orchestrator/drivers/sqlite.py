@@ -49,6 +49,8 @@ CREATE TABLE event (
 """,
     # Until now the generation was the highest one ever given to an instance.
     "UPDATE instance SET body = json_set(body, '$.newest', json_extract(body, '$.generation'));",
+    # Until now a setup had only lines to run, and no templates.
+    "UPDATE instance SET body = upgraded(body); UPDATE deployment SET body = upgraded(body);",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -94,6 +96,7 @@ class SqliteStore:
         if version > SCHEMA_VERSION:
             newer = f"the store {self._path} was written by a newer vmrole (schema {version})"
             raise Refused(newer, "install that version")
+        self._db.create_function("upgraded", 1, records.upgraded, deterministic=True)
         for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
             self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import machine, members, rest, rotation, storage
@@ -10,6 +10,7 @@ from orchestrator.engine.lifecycle import SILENT
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Wanted
 from orchestrator.model.spec import MachineSpec, Role, is_same_but_larger, machine_spec
+from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import GuestSeen, HostSeen, Power, ServerState, World
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Case:
     """An instance. ``old``: as it is stored (None: not yet). ``role`` None: the service has no such role any more.
 
     ``before``: steps that are taken before the record is stored, ``actions``: those after it.
+    ``around``: what its answer file may say of the rest of the deployment.
     """
 
     deployment: DeploymentRecord
@@ -32,6 +34,7 @@ class Case:
     before: tuple[Action, ...] = ()
     actions: tuple[Action, ...] = ()
     event: Event | None = None
+    around: Vicinity = field(default_factory=Vicinity)
 
     @property
     def machine(self) -> MachineId:

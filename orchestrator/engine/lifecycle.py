@@ -82,7 +82,7 @@ def _through_setup(record: InstanceRecord, guest: GuestSeen, now: float) -> Inst
         return record
     if line.setup is None:
         line = replace(line, setup=now)
-    if guest.settled and not guest.waiting and not guest.failed:
+    if guest.settled and not guest.waiting and not guest.failed and not guest.startup:
         line = replace(line, services=now)
         return replace(record, timeline=line, starts=0, failure=None)
     return replace(record, timeline=line)
@@ -115,6 +115,8 @@ def fail(
 def _cause(record: InstanceRecord, power: Power | None, guest: GuestSeen) -> str:
     if guest.setup_done and guest.setup_errors:
         return "setup failed: " + "; ".join(guest.setup_errors)
+    if guest.setup_done and guest.startup:
+        return guest.startup
     if guest.settled and guest.failed:
         return "services failed: " + "; ".join(guest.failed)
     if power is Power.OFF and record.starts >= MAX_STARTS:

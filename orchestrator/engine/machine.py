@@ -28,6 +28,7 @@ from orchestrator.model.action import (
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, Event, InstanceRecord, Wanted
 from orchestrator.model.spec import is_of_unknown_make
+from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.model.names import DeploymentId
 
 GIB = 1024**3
+NOWHERE = Vicinity()
 RESUME_BYTES = 64 * 1024**2  # a machine that was paused for want of room goes on once there is this much
 
 
@@ -44,10 +46,13 @@ def is_lost(record: InstanceRecord, seen: Sight) -> bool:
     return record.has_run and can_tell and machine_id(record).overlay not in seen.here.volumes
 
 
-def bring_up(record: InstanceRecord, seen: Sight, deadline: float) -> tuple[InstanceRecord, tuple[Action, ...]]:
+def bring_up(
+    record: InstanceRecord, seen: Sight, deadline: float, around: Vicinity = NOWHERE
+) -> tuple[InstanceRecord, tuple[Action, ...]]:
     """The steps towards a running machine of the record's generation, and the record to be stored before them.
 
-    ``deadline``: by when a machine that was ready, and went off, has to be ready again.
+    ``deadline``: by when a machine that was ready, and went off, has to be ready again. ``around``: for its answer
+    file.
     """
     if seen.here.problem or seen.foreign is not None or seen.is_foreign_network:
         return record, ()
@@ -55,7 +60,7 @@ def bring_up(record: InstanceRecord, seen: Sight, deadline: float) -> tuple[Inst
     if power is Power.PAUSED:
         return record, resume(record, seen)
     if power is Power.RUNNING:
-        return record, (*_remember(record, seen), *_seed(record, seen), *_clear_others(seen))
+        return record, (*_remember(record, seen), *_seed(record, seen, around), *_clear_others(seen))
     has_failed = record.failure is not None and not (record.failure.is_final and record.starts == 0)
     if record.wanted is Wanted.STOPPED and power is not Power.UNSETTLED:
         return record, _clear_others(seen)
@@ -63,7 +68,7 @@ def bring_up(record: InstanceRecord, seen: Sight, deadline: float) -> tuple[Inst
         return record, ()
     machine = machine_id(record)
     is_making = power is None
-    disks = (*_overlay(record, seen, is_making=is_making), *storage.create(record, seen))
+    disks = (*_overlay(record, seen, around, is_making=is_making), *storage.create(record, seen))
     define = (DefineDomain(record.host, machine, record.machine, record.place),) if is_making else ()
     moves = storage.move(record, seen)
     start = (*define, StartDomain(record.host, machine))
@@ -96,24 +101,24 @@ def _remember(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
     return (DefineDomain(record.host, machine_id(record), record.machine, record.place),)
 
 
-def _overlay(record: InstanceRecord, seen: Sight, *, is_making: bool) -> tuple[Action, ...]:
+def _overlay(record: InstanceRecord, seen: Sight, around: Vicinity, *, is_making: bool) -> tuple[Action, ...]:
     """Overlay and seed, as far as they are missing; an overlay that has been used is kept.
 
     The seed of a machine that is being defined is made again in any case: half a disc would look like a whole one.
     """
     machine = machine_id(record)
     if not is_making:
-        return _seed(record, seen)
-    seed = (CreateSeed(record.host, machine, record),)
+        return _seed(record, seen, around)
+    seed = (CreateSeed(record.host, machine, record, around),)
     is_used = record.has_run and machine.overlay in seen.here.volumes
     return (*(() if is_used else (_new_overlay(record),)), *seed)
 
 
-def _seed(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
+def _seed(record: InstanceRecord, seen: Sight, around: Vicinity) -> tuple[Action, ...]:
     """The answer file's disc, if somebody took it away."""
     machine = machine_id(record)
     can_tell = seen.here.has_pool and machine.seed not in seen.here.volumes
-    return (CreateSeed(record.host, machine, record),) if can_tell else ()
+    return (CreateSeed(record.host, machine, record, around),) if can_tell else ()
 
 
 def _new_overlay(record: InstanceRecord) -> Action:
@@ -121,14 +126,16 @@ def _new_overlay(record: InstanceRecord) -> Action:
     return CreateOverlay(record.host, machine_id(record), record.machine.digest, size_bytes)
 
 
-def prepare(successor: InstanceRecord, seen: Sight, there: HostSeen, act: Act) -> tuple[Action, ...]:
+def prepare(
+    successor: InstanceRecord, seen: Sight, there: HostSeen, act: Act, around: Vicinity = NOWHERE
+) -> tuple[Action, ...]:
     """The steps that make the disks of the machine that is to take over, while the old one still serves."""
     machine = machine_id(successor)
     if there.problem or not there.has_pool or stranger(successor, seen, there):
         return ()
     is_new = act is not Act.UNDO and machine.overlay not in there.volumes
     overlay = (_new_overlay(successor),) if is_new else ()
-    seed = () if machine.seed in there.volumes else (CreateSeed(successor.host, machine, successor),)
+    seed = () if machine.seed in there.volumes else (CreateSeed(successor.host, machine, successor, around),)
     return (*overlay, *seed, *storage.create(successor, replace(seen, here=there)))
 
 

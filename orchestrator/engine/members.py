@@ -15,6 +15,7 @@ from orchestrator.errors import Refused
 from orchestrator.model.names import InstanceId, parse_disk
 from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Kept, Successor, Timeline, Wanted
 from orchestrator.model.spec import DiskKind, MachineSpec, Role, machine_spec
+from orchestrator.model.vicinity import Vicinity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +44,12 @@ def members(
         if key not in known and _can_place(role, hosts):
             kept.append(_new(deployment, key, role, kept, hosts, now))
     return tuple(kept)
+
+
+def vicinity(deployment: DeploymentRecord, wanted: Iterable[InstanceRecord]) -> Vicinity:
+    """What the answer files of a deployment's instances may say of the rest of it."""
+    stays = [(record.id, record.dip) for record in wanted if record.wanted is not Wanted.GONE]
+    return Vicinity(deployment.vip, tuple(sorted(deployment.subnets.items())), tuple(sorted(stays)))
 
 
 def _can_place(role: Role, hosts: Sequence[HostSeen]) -> bool:

@@ -86,6 +86,8 @@ def _cases(record: DeploymentRecord, intent: Intent, world: World, now: float) -
     present = intent.members(record.id)
     stored = {known.id: known for known in present}
     hosts = [world.hosts[name] for name in record.subnets if name in world.hosts]
+    wanted = members.members(record, present, hosts, now)
+    around = members.vicinity(record, wanted)
     return tuple(
         Case(
             record,
@@ -93,8 +95,9 @@ def _cases(record: DeploymentRecord, intent: Intent, world: World, now: float) -
             instance,
             record.service.role(instance.id.role),
             sight(instance, world.hosts.values(), intent.owner),
+            around=around,
         )
-        for instance in members.members(record, present, hosts, now)
+        for instance in wanted
     )
 
 

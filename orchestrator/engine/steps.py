@@ -171,7 +171,7 @@ def act(case: Case, world: World, now: float) -> Case:
         return replace(case, actions=machine.take_away(case.record, case.seen, now))
     if _awaits_successor(case, world):
         return _prepared(case)
-    record, actions = machine.bring_up(case.record, case.seen, now + case.role.ready.timeout_s)
+    record, actions = machine.bring_up(case.record, case.seen, now + case.role.ready.timeout_s, case.around)
     event = case.event or _fault(case, record, actions, world, now)
     return _grown(_prepared(replace(case, record=record, actions=actions, event=event)))
 
@@ -211,7 +211,7 @@ def _prepared(case: Case) -> Case:
     after = case.after
     if after is None or case.record.next is None:
         return case
-    steps = machine.prepare(after, case.seen, case.there, case.record.next.act)
+    steps = machine.prepare(after, case.seen, case.there, case.record.next.act, case.around)
     return replace(case, actions=(*case.actions, *steps))
 
 

@@ -5,12 +5,13 @@ Each action is idempotent or refuses: applying it twice, or after a crash half-w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId, VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord
 from orchestrator.model.spec import Disk, MachineSpec, Protocol
+from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, Lease
 
 
@@ -81,11 +82,12 @@ class CreateOverlay:
 
 @dataclass(frozen=True, slots=True)
 class CreateSeed:
-    """Make a machine's answer file disc."""
+    """Make a machine's answer file disc. ``around``: what its templates may speak of beside the record."""
 
     host: str
     machine: MachineId
     record: InstanceRecord
+    around: Vicinity = field(default_factory=Vicinity)
 
 
 @dataclass(frozen=True, slots=True)

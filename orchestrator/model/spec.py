@@ -54,7 +54,8 @@ class SecretRef:
 class File:
     """A file that setup writes: ``mode`` is octal text (``0644``), ``owner`` is ``user:group``.
 
-    ``is_template``: ``{{name}}`` in it stands for one of the instance's own values.
+    ``is_template``: ``{{name}}`` in it stands for one of the instance's own values. ``is_base64``: the content is
+    the base64 of bytes that are no text.
     """
 
     path: str
@@ -62,6 +63,7 @@ class File:
     mode: str = "0644"
     owner: str = "root:root"
     is_template: bool = True
+    is_base64: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,9 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate for the system's own store: PEM, or on Windows also PKCS #12. ``is_root``: an authority's.
+    """A certificate for the system's own store: PEM, or on Windows also PKCS #12 (its base64; as it is in a secret).
 
-    ``password``: of a PKCS #12 file.
+    ``is_root``: an authority's. ``password``: of a PKCS #12 file.
     """
 
     name: str

@@ -99,7 +99,8 @@ class GuestSeen:
     up yet, or have failed, each with its reason (also after it was ready, if services are looked at again then).
 
     ``busy``: why the code in the guest wants to be out of rotation now; "" if it does not. ``frozen``: its file
-    systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH).
+    systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH). ``startup``:
+    which command of this boot failed, and how (a start-up task, or one of every boot); "" if none.
     """
 
     boot_id: str = ""
@@ -112,6 +113,7 @@ class GuestSeen:
     busy: str = ""
     frozen: bool = False
     reached: bool = False
+    startup: str = ""
 
 
 class ServerState(Enum):

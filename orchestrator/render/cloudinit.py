@@ -1,50 +1,80 @@
-"""The answer file for cloud-init's NoCloud source: three texts on a disc labelled ``cidata``.
+"""The answer file for cloud-init's NoCloud source: texts on a disc labelled ``cidata``.
 
-All three are JSON, which is YAML too: any reader of either takes them, and no quoting of ours can go wrong.
+What the user asks for is user-data (cloudconfig.py). What is ours (disks, settings, the runner of commands) is
+vendor-data, so that no key of theirs can stand in its place: of a list that both have, cloud-init takes the user's and
+drops the vendor's. That is why it is a boothook: a script of its own, run at every boot before anything of the user's
+modules, whatever keys there are (docs/adr/0007).
+
+All but that script is JSON, which is YAML too: any reader of either takes it, and no quoting of ours can go wrong.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import Refused
 from orchestrator.model.names import MachineId
-from orchestrator.render.disks import mount_argv, own_argv
+from orchestrator.render import commands, template
+from orchestrator.render.cloudconfig import user_data
+from orchestrator.render.disks import mount_argv
 
 if TYPE_CHECKING:
     from orchestrator.model.record import InstanceRecord
-    from orchestrator.model.spec import File, MachineSpec
+    from orchestrator.model.spec import Disk, Setup
+    from orchestrator.model.vicinity import Vicinity
+    from orchestrator.render.cloudconfig import Reveal
 
-_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 LABEL = "cidata"
 SETTINGS_PATH = "/etc/vmrole/settings.json"
+RUNNER_PATH = "/var/lib/cloud/scripts/per-boot/vmrole"
+# The values of what is put come as base64.
+PUT = r"""
+umask 077
+put() { # PATH MODE CONTENT
+    mkdir -p -m 755 "${1%/*}" && printf %s "$3" | base64 -d >"$1.new" && chmod "$2" "$1.new" && mv -f "$1.new" "$1"
+}
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """The texts of a NoCloud disc, named as their files are."""
+    """The texts of a NoCloud disc, named as their files are; ``vendor_data`` may be none ("")."""
 
     meta_data: str
     user_data: str
     network_config: str
+    vendor_data: str = ""
 
     def files(self) -> dict[str, bytes]:
-        return {
-            "meta-data": self.meta_data.encode(),
-            "user-data": self.user_data.encode(),
-            "network-config": self.network_config.encode(),
+        texts = {
+            "meta-data": self.meta_data,
+            "user-data": self.user_data,
+            "network-config": self.network_config,
+            "vendor-data": self.vendor_data,
         }
+        return {name: text.encode() for name, text in texts.items() if text}
 
 
-def seed(record: InstanceRecord) -> Seed:
-    """The answer file of an instance's current machine; a new generation is a new instance-id, so setup runs anew."""
-    return Seed(_meta_data(record), _user_data(record.machine), _network_config(record.id.mac))
+def seed(record: InstanceRecord, around: Vicinity, reveal: Reveal) -> Seed:
+    """The answer file of an instance's current machine; a new generation is a new instance-id, so setup runs anew.
+
+    ``reveal`` is asked only for the secrets that setup uses. Raises Refused for what cannot be said in a seed.
+    """
+    setup = template.filled(record.machine.setup, template.values(record, around))
+    machine = MachineId(record.id, record.generation)
+    return Seed(
+        _meta_data(record, setup),
+        user_data(setup, reveal),
+        _network_config(record, setup, around),
+        _vendor_data(machine, setup, record.machine.disks),
+    )
 
 
-def _meta_data(record: InstanceRecord) -> str:
+def _meta_data(record: InstanceRecord, setup: Setup) -> str:
     machine, deployment = MachineId(record.id, record.generation), record.id.deployment
     about = {
         "service": deployment.service,
@@ -54,67 +84,50 @@ def _meta_data(record: InstanceRecord) -> str:
         "ordinal": record.id.ordinal,
         "generation": record.generation,
     }
-    return json.dumps({"instance-id": str(machine), "local-hostname": record.id.name, "vmrole": about}, indent=1)
+    name = setup.hostname or record.id.name
+    return json.dumps({"instance-id": str(machine), "local-hostname": name, "vmrole": about}, indent=1)
 
 
-def _network_config(mac: str) -> str:
-    # The search domain comes by DHCP, but systemd-networkd takes none from there unless told to.
-    nic = {
-        "match": {"macaddress": mac},
-        "set-name": "eth0",
-        "dhcp4": True,
-        "dhcp4-overrides": {"use-domains": True},
-    }
+def _network_config(record: InstanceRecord, setup: Setup, around: Vicinity) -> str:
+    nic: dict[str, object] = {"match": {"macaddress": record.id.mac}, "set-name": "eth0"}
+    nic |= _static(record, setup, around) if setup.is_static else _dhcp(setup)
     return json.dumps({"version": 2, "ethernets": {"nic0": nic}})
 
 
-def _user_data(machine: MachineSpec) -> str:
-    setup, disks = machine.setup, machine.disks
-    config: dict[str, object] = {"write_files": [_file(file) for file in setup.files]}
-    if setup.settings:
-        settings = json.dumps(dict(setup.settings), indent=1)
-        config["write_files"] = [
-            *(_file(file) for file in setup.files),
-            _entry(SETTINGS_PATH, settings.encode(), "0600", "root:root"),
-        ]
-    if setup.ssh_authorized_keys:
-        config["ssh_authorized_keys"] = list(setup.ssh_authorized_keys)
-    if disks:
-        # cloud-init makes one script of them: that a disk failed is told after the user's own commands have run.
-        config["bootcmd"] = [mount_argv(disks), "[ $? -eq 0 ] || trap 'exit 1' EXIT"]
-    if setup.commands or disks:
-        # One script too, of which only the last exit code would count.
-        owned = [own_argv(disks)] if disks else []
-        lines = [words if isinstance(words := command.words, str) else list(words) for command in setup.commands]
-        config["runcmd"] = ["set -e", *owned, *lines]
-    return "#cloud-config\n" + _json_in_yaml(merged(config, setup.user_data)) + "\n"
+def _dhcp(setup: Setup) -> dict[str, object]:
+    # The search domain comes by DHCP, but systemd-networkd takes none from there unless told to.
+    overrides: dict[str, object] = {"use-domains": True}
+    if setup.dns_servers:
+        overrides["use-dns"] = False
+    names = {"addresses": list(setup.dns_servers), "search": list(setup.dns_search)}
+    given = {key: value for key, value in names.items() if value}
+    return {"dhcp4": True, "dhcp4-overrides": overrides} | ({"nameservers": given} if given else {})
 
 
-def _json_in_yaml(value: object) -> str:
-    """JSON that a YAML reader takes for the same.
-
-    JSON writes a character beyond U+FFFF as two escapes, which YAML reads as two characters; so those stand as they
-    are, and what YAML does not allow as it is (YAML 1.1, "printable characters") is escaped.
-    """
-    text = json.dumps(value, indent=1, ensure_ascii=False)
-    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
-
-
-def merged(ours: dict[str, object], user_data: str) -> dict[str, object]:
-    """Our cloud-config with the user's (a JSON object's text or ""): lists are joined, ours first; else theirs wins."""
-    result = dict(ours)
-    for key, value in (json.loads(user_data) if user_data else {}).items():
-        mine = result.get(key)
-        result[key] = [*mine, *value] if isinstance(mine, list) and isinstance(value, list) else value
-    return {key: value for key, value in result.items() if value != []}
+def _static(record: InstanceRecord, setup: Setup, around: Vicinity) -> dict[str, object]:
+    """The DIP, and what DHCP would have said with it."""
+    subnet = around.subnet(record.host)
+    if subnet is None:
+        raise Refused(f"{record.id} has no network on host {record.host}", "`vmrole status` tells what it waits for")
+    gateway = str(subnet[1])
+    return {
+        "addresses": [f"{record.dip}/{subnet.prefixlen}"],
+        "routes": [{"to": "0.0.0.0/0", "via": gateway}],
+        "nameservers": {
+            "addresses": list(setup.dns_servers) or [gateway],
+            "search": list(setup.dns_search) or [record.id.deployment.domain],
+        },
+    }
 
 
-def _file(file: File) -> dict[str, str]:
-    content = file.content if isinstance(file.content, str) else ""
-    return _entry(file.path, content.encode(), file.mode, file.owner)
+def _vendor_data(machine: MachineId, setup: Setup, disks: tuple[Disk, ...]) -> str:
+    """The boothook; "" if there is nothing to do for it. It holds no secret: it is needed at every boot."""
+    runner = commands.script(machine, setup, disks)
+    lines = [shlex.join(mount_argv(disks))] if disks else []
+    lines += [_put(SETTINGS_PATH, "600", json.dumps(dict(setup.settings), indent=1))] if setup.settings else []
+    lines += [_put(RUNNER_PATH, "700", runner)] if runner else []
+    return "#cloud-boothook\n#!/bin/sh" + PUT + "\n".join(lines) + "\n" if lines else ""
 
 
-def _entry(path: str, content: bytes, mode: str, owner: str) -> dict[str, str]:
-    """A write_files entry. The content goes as base64: YAML has no way to say every byte."""
-    encoded = base64.b64encode(content).decode()
-    return {"path": path, "content": encoded, "encoding": "b64", "permissions": mode, "owner": owner}
+def _put(path: str, mode: str, content: str) -> str:
+    return shlex.join(["put", path, mode, base64.b64encode(content.encode()).decode()])

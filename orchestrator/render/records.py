@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import Refused
 from orchestrator.model.record import DeploymentRecord, InstanceRecord
+from orchestrator.render.template import escaped
 
 RECOVER = "`vmrole recover` rebuilds the store from what the hosts have"
 _DEPLOYMENT = TypeAdapter(DeploymentRecord)
@@ -18,6 +21,41 @@ def dump_deployment(record: DeploymentRecord) -> bytes:
 
 def dump_instance(record: InstanceRecord) -> bytes:
     return _INSTANCE.dump_json(record)
+
+
+def upgraded(text: bytes | str) -> str:
+    """A record of any version as this one writes it; what is no JSON stays as it is.
+
+    Before there were commands, a setup had ``run``: lines and words. Before there were templates, two braces were two
+    braces: what has them is written so that it means the same.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text.decode(errors="replace") if isinstance(text, bytes) else text
+    _upgrade(found)
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _upgrade(value: object) -> None:
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _upgrade(child)
+    setup = value.get("setup") if isinstance(value, dict) else None
+    if isinstance(setup, dict) and "run" in setup:
+        _upgrade_setup(setup)
+
+
+def _upgrade_setup(setup: dict[str, object]) -> None:
+    def words(given: object) -> object:
+        return [escaped(str(word)) for word in given] if isinstance(given, list) else escaped(str(given))
+
+    run, files, settings = setup.pop("run"), setup.get("files"), setup.get("settings")
+    setup["commands"] = [{"words": words(given)} for given in run] if isinstance(run, list) else []
+    setup["settings"] = [[key, escaped(text)] for key, text in settings] if isinstance(settings, list) else []
+    setup["user_data"] = escaped(str(setup.get("user_data", "")))
+    for file in files if isinstance(files, list) else ():
+        file["is_template"] = "{{" not in file["content"]
+        file["path"] = escaped(file["path"])
 
 
 def load_deployment(text: bytes | str) -> DeploymentRecord:

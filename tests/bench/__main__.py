@@ -18,6 +18,7 @@ import urllib.request
 from datetime import datetime
 
 from tests.bench.images import image_rows
+from tests.bench.seed import seed_row
 from tests.e2e.conftest import CACHE, VMROLE, Lab, service, write
 
 ROUNDS = 8
@@ -39,6 +40,7 @@ def main():
             help_time(),
             *overlays(lab, home),
             *acts(lab, home),
+            seed_row(),
             *image_rows(home),
         ]
         print_table(lab, rows)

@@ -29,6 +29,7 @@ class Script:
     off_after_s: float | None = None
     shutdown_s: float | None = 0.5  # since it was asked
     setup_errors: tuple[str, ...] = ()
+    startup: str = ""
     failed: tuple[str, ...] = ()
     console: tuple[str, ...] = ("Linux version 6.1",)
 
@@ -57,6 +58,8 @@ class FakeGuests:
             return GuestSeen(boot, setup_stage="init")
         if script.setup_errors:
             return GuestSeen(boot, setup_done=True, setup_errors=script.setup_errors)
+        if script.startup:
+            return GuestSeen(boot, setup_done=True, startup=script.startup)
         if not _is_reached(script.services_s, age_s):
             return GuestSeen(boot, setup_done=True, waiting=("nginx.service (activating)",))
         failed = script.failed if services is None else tuple(f for f in script.failed if f in services)

@@ -10,9 +10,22 @@ from orchestrator.cli.view import status_json, status_text
 from orchestrator.engine.plan import plan
 from orchestrator.engine.rotation import frontends, servers
 from orchestrator.model.record import Intent
-from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, Setup, Size
+from orchestrator.model.spec import (
+    Certificate,
+    Command,
+    Disk,
+    DiskKind,
+    File,
+    MachineSpec,
+    SecretRef,
+    Setup,
+    Size,
+    User,
+    When,
+)
+from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, HostSeen, Lease, World
-from orchestrator.render import cloudinit, haproxy
+from orchestrator.render import cloudinit, commands, haproxy, template
 from orchestrator.render.domain import Surroundings, domain_xml
 from orchestrator.render.network import NetworkWish, network_xml
 from orchestrator.render.volume import base_volume_xml, overlay_xml, pool_path, pool_xml, raw_volume_xml
@@ -27,6 +40,34 @@ SETUP = Setup(
     user_data=json.dumps({"packages": ["vim"], "runcmd": ["echo theirs"]}),
     settings=(("KEY", "value"),),
 )
+FULL = Setup(
+    hostname="{{instance}}.example.org",
+    timezone="Europe/Berlin",
+    locale="de_DE.UTF-8",
+    keyboard="de",
+    users=(
+        User("app", ("adm",), SecretRef("file:/pw"), "", ("ssh-ed25519 AAAA app",), is_admin=True, shell="/bin/bash"),
+        User("old", password_hash="$6$salt$hash"),
+    ),
+    administrator_password=SecretRef("file:/pw"),
+    files=(File("/etc/{{role}}", "{{dip}} {{role.web.dips}}\n", "0640", "app:app"), File("/k", SecretRef("file:/pw"))),
+    packages=("vim",),
+    commands=(
+        Command("echo {{ordinal}}; exit 0", name="first"),
+        Command(("touch", "/tmp/a b"), When.EVERY_BOOT),
+        Command("#!/usr/bin/python3\nprint(1)", When.START_UP, name="migrate", timeout_s=60.0),
+    ),
+    certificates=(Certificate("ca", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", is_root=True),),
+    ntp_servers=("192.0.2.7",),
+    dns_search=("example.org",),
+    is_static=True,
+    settings=(("WHO", "{{instance}}"),),
+    user_data=json.dumps({"bootcmd": ["echo theirs"], "write_files": [{"path": "/x", "content": "{{vip}}"}]}),
+)
+PARTS = replace(FULL, user_parts=(("text/x-shellscript", "#!/bin/sh\necho {{instance}}\n"),))
+AROUND = Vicinity(
+    "198.51.100.1", (("local", IPv4Network("198.18.0.0/24")),), ((web(1).instance, "198.18.0.11"),)
+)  # fmt: skip
 DISKS = (
     Disk("data", DiskKind.VOLUME, 1024, "/srv/data"),
     Disk("cache", DiskKind.LOCAL, 512, "/var/cache"),
@@ -53,8 +94,14 @@ def _haproxy() -> str:
     return haproxy.config_text(frontends([WANTED]), members)
 
 
-def _seed(name: str) -> str:
-    return cloudinit.seed(record(machine=MachineSpec(DIGEST, Size(), SETUP))).files()[name].decode()
+def _seed(name: str, setup: Setup = SETUP) -> str:
+    known = record(machine=MachineSpec(DIGEST, Size(), setup, DISKS[:1] if setup is FULL else ()))
+    return cloudinit.seed(known, AROUND, lambda _secret: b"s3cret\n").files()[name].decode()
+
+
+def _runner() -> str:
+    """What the boothook puts in place."""
+    return commands.script(web(0), template.filled(FULL, template.values(record(), AROUND)), DISKS[:1])
 
 
 def _status(show: Callable) -> str:
@@ -87,6 +134,11 @@ RENDERED: dict[str, Callable[[], str]] = {
     "meta-data": lambda: _seed("meta-data") + "\n",
     "user-data": lambda: _seed("user-data"),
     "network-config": lambda: _seed("network-config") + "\n",
+    "user-data-full": lambda: _seed("user-data", FULL),
+    "user-data-parts": lambda: _seed("user-data", PARTS),
+    "vendor-data": lambda: _seed("vendor-data", replace(FULL, commands=())),
+    "network-config-static": lambda: _seed("network-config", FULL) + "\n",
+    "runner.sh": _runner,
     "status.json": lambda: _status(lambda p, d, _now: json.dumps(status_json(p, d), indent=2) + "\n"),
     "status.txt": lambda: _status(lambda p, d, now: status_text(p, d, now) + "\n"),
     "plan.txt": _forecast,

@@ -59,6 +59,17 @@ def test_haproxy(tmp_path: Path):
     assert haproxy.saved_fingerprint(path.read_text()) != ""
 
 
-@pytest.mark.parametrize("name", ["meta-data", "user-data", "network-config"])
+@pytest.mark.parametrize(
+    "name", ["meta-data", "user-data", "user-data-full", "network-config", "network-config-static"]
+)
 def test_the_reader_that_cloud_init_uses(name):
     assert isinstance(yaml.safe_load(RENDERED[name]()), dict)
+
+
+@pytest.mark.parametrize("name", ["runner.sh", "vendor-data"])
+@pytest.mark.parametrize("shell", [["dash"], ["bash"], ["busybox", "sh"]], ids=lambda shell: shell[0])
+def test_the_shells_that_guests_have(name, shell, tmp_path: Path):
+    path = tmp_path / "script"
+    path.write_text(RENDERED[name]())
+    done = run(*shell, "-n", str(path))
+    assert (done.returncode, done.stderr) == (0, "")

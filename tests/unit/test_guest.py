@@ -8,6 +8,7 @@ from orchestrator.drivers.guest import GROW_S, STOP, AgentGuests
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.record import Act
 from orchestrator.model.spec import Disk, DiskKind
+from orchestrator.model.world import GuestSeen
 from orchestrator.render.disks import grow_argv
 from tests.fakes.build import web
 from tests.fakes.clock import FakeClock
@@ -102,6 +103,8 @@ class Files(Agent):
     def agent(self, domain, command, arguments, timeout_s):
         if command == "guest-file-open":
             name = arguments["path"].rsplit("/", 1)[-1].split(".")[0].replace("-", "_")
+            if name not in self._names:
+                raise REFUSED
             return self._names.index(name)
         if command == "guest-file-read":
             return {"buf-b64": base64.b64encode(self._files[arguments["handle"]]).decode()}
@@ -112,3 +115,26 @@ def test_a_failed_setup_is_told_with_what_its_commands_printed_last():
     host = Files(boot_id=b"b\n", result=FAILED, cloud_init_output=PRINTED)
     seen = AgentGuests(FakeClock()).look(host, web(0), known_boot="", services=None)
     assert seen.setup_errors[-1] == "its last output: disk data (/srv/data): it is not blank"
+
+
+GOOD = b"""{"v1": {"datasource": "DataSourceNoCloud", "errors": []}}"""
+
+
+@pytest.mark.parametrize(
+    ("files", "seen"),
+    [
+        ({"setup": b"running start_up 0 migrate\n"}, GuestSeen("b", setup_stage="start-up task migrate")),
+        ({"status": b'{"v1": {"stage": "init"}}'}, GuestSeen("b", setup_stage="init")),
+        (
+            {"result": GOOD, "setup": b"failed start_up 3 migrate\nout too old\n"},
+            GuestSeen("b", True, startup="start-up task migrate failed with exit code 3: too old"),
+        ),
+        (
+            {"result": FAILED, "setup": b"failed first_boot 4 db\nout no\n", "cloud_init_output": PRINTED},
+            GuestSeen("b", True, "", ("Runparts: 1 failures (runcmd)", "run db failed with exit code 4: no")),
+        ),
+    ],
+)
+def test_how_far_the_commands_of_setup_are(files, seen):
+    host = Files(boot_id=b"b\n", **files)
+    assert AgentGuests(FakeClock()).look(host, web(0), known_boot="", services=None) == seen

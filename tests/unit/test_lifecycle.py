@@ -16,6 +16,7 @@ SET_UP = GuestSeen("boot-a", setup_done=True, waiting=("nginx.service (activatin
 WELL = GuestSeen("boot-a", setup_done=True, settled=True)
 BROKEN = GuestSeen("boot-a", setup_done=True, settled=True, failed=("nginx.service (exit-code)",))
 BAD_SETUP = GuestSeen("boot-a", setup_done=True, setup_errors=("no such user",))
+BAD_TASK = GuestSeen("b", True, startup="start-up task a failed")
 ORDER = ("defined", "started", "agent", "setup", "services")
 
 
@@ -65,6 +66,7 @@ LATE = record().deadline
     [
         (FAR, Power.RUNNING, BAD_SETUP, T, Stage.SETUP, "setup failed: no such user"),
         ({**FAR, "setup": NOW}, Power.RUNNING, BROKEN, T, Stage.SERVICES, "services failed: nginx.service (exit-code)"),
+        ({**FAR, "setup": NOW}, Power.RUNNING, BAD_TASK, T, Stage.SERVICES, "start-up task a failed"),
         ({}, None, SILENT, LATE, Stage.DEFINE, "not ready within 300 s: was waiting for its disks"),
         ({"defined": NOW}, Power.OFF, SILENT, LATE, Stage.START, "was waiting for QEMU to run"),
         ({"defined": NOW, "started": NOW}, Power.RUNNING, SILENT, LATE, Stage.AGENT, "waiting for the guest agent"),
@@ -84,6 +86,18 @@ def test_a_machine_that_keeps_going_off_has_failed():
     failed = fail(tired, power=Power.OFF, guest=SILENT, console=(), trouble="", now=T)
     assert failed.failure is not None
     assert "went off" in failed.failure.reason
+
+
+def test_a_startup_task_that_failed_keeps_it_out_until_a_boot_mends_it():
+    """Also on the first boot: another one runs it again, unlike setup."""
+    known = advance(record(boot_id="b"), power=Power.RUNNING, guest=BAD_TASK, timeout_s=60, now=T)
+    failed = fail(known, power=Power.RUNNING, guest=BAD_TASK, console=(), trouble="", now=T)
+    assert failed.failure is not None
+    assert (failed.failure.is_final, failed.timeline.services) == (False, None)
+    settled = replace(BAD_TASK, settled=True)
+    assert advance(known, power=Power.RUNNING, guest=settled, timeout_s=60, now=T).timeline.services is None
+    again = advance(failed, power=Power.RUNNING, guest=replace(WELL, boot_id="c"), timeout_s=60, now=T)
+    assert again.timeline.services == T
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def test_one_instances_trouble_is_not_anothers():
     ("script", "stage", "why"),
     [
         (Script(setup_errors=("user nobody: no such group",)), Stage.SETUP, "setup failed: user nobody"),
+        (Script(startup="start-up task a failed with exit code 3"), Stage.SERVICES, "start-up task a failed"),
         (Script(failed=("nginx.service (exit-code)",)), Stage.SERVICES, "services failed: nginx.service"),
         (Script(agent_s=None), Stage.AGENT, "was waiting for the guest agent"),
         (Script(setup_s=None), Stage.SETUP, "it is in init"),

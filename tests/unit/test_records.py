@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.config.servicefile import parse
 from orchestrator.errors import Refused
 from orchestrator.model.names import DeploymentId, InstanceId
 from orchestrator.model.record import (
+    Act,
     DeploymentRecord,
     Failure,
     Farewell,
@@ -19,9 +21,9 @@ from orchestrator.model.record import (
     Timeline,
     Wanted,
 )
-from orchestrator.model.spec import Command, Disk, MachineSpec, Role, Service, Setup
-from orchestrator.render.records import dump_deployment, dump_instance, load_deployment, load_instance
-from tests.fakes.build import deployment, record
+from orchestrator.model.spec import Command, Disk, MachineSpec, Role, Service, Setup, machine_spec
+from orchestrator.render.records import dump_deployment, dump_instance, load_deployment, load_instance, upgraded
+from tests.fakes.build import DIGEST, deployment, record
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 TIME = st.floats(0, 4e9)
@@ -122,3 +124,66 @@ def test_a_record_without_what_it_must_have_is_refused(key):
 def test_a_field_of_a_later_version_is_no_obstacle():
     later = json.loads(dump_instance(record())) | {"colour": "blue"}
     assert load_instance(json.dumps(later)) == record()
+
+
+BEFORE = """\
+service: hello
+roles:
+  web:
+    image: debian-12
+    setup:
+      files: [{path: /a, content: a}, {path: /b, content: "{{x}}", template: false}]
+      run: [echo a, [b, "c {{{{d"], "docker inspect -f '{{{{.Id}}'"]
+      settings: {A: "{{{{b}}"}
+      user_data: {a: "{{{{b}}"}
+"""
+
+
+def as_it_was(value: object) -> object:
+    """A record as it was stored before there were commands and templates."""
+    if isinstance(value, list):
+        return [as_it_was(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: as_it_was(item) for key, item in value.items()}
+    if isinstance(setup := found.get("setup"), dict):
+        found["setup"] = {
+            "ssh_authorized_keys": setup["ssh_authorized_keys"],
+            "files": [{key: f[key] for key in ("path", "content", "mode", "owner")} for f in setup["files"]],
+            "run": [_plain(command["words"]) for command in setup["commands"]],
+            "user_data": _plain(setup["user_data"]),
+            "settings": [[key, _plain(text)] for key, text in setup["settings"]],
+        }
+    return found
+
+
+def _plain(words: list[str] | str) -> list[str] | str:
+    return words.replace("{{{{", "{{") if isinstance(words, str) else [word.replace("{{{{", "{{") for word in words]
+
+
+def test_what_is_recorded_of_an_older_version_is_what_its_file_says_now():
+    """Also the machine that comes next, the one that is kept, and the copy of the whole service."""
+    wanted = deployment(parse(BEFORE, "hello.yaml"))
+    machine = machine_spec(wanted.service.roles[0], DIGEST)
+    after = Successor(Act.REIMAGE, 2, machine, "local", "198.18.0.10", 1)
+    known = record(machine=machine, next=after, kept=Kept(1, machine, 1))
+    old = json.dumps(as_it_was(json.loads(dump_instance(known))))
+    assert "commands" not in old
+    assert "{{{{" not in old
+    assert load_instance(upgraded(old)) == known
+    assert load_instance(old) != known
+    assert load_deployment(upgraded(json.dumps(as_it_was(json.loads(dump_deployment(wanted)))))) == wanted
+
+
+@settings(max_examples=40, deadline=None)
+@given(INSTANCES)
+def test_what_is_of_this_version_stays_as_it_is(known):
+    text = dump_instance(known)
+    assert load_instance(upgraded(text)) == known
+    assert load_instance(upgraded(upgraded(text))) == known
+
+
+@given(st.binary(max_size=40))
+def test_what_is_no_record_is_not_made_one(junk):
+    with pytest.raises(Refused):
+        load_instance(upgraded(junk))

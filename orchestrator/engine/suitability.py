@@ -1,0 +1,33 @@
+"""What a setup asks for that the system in its image cannot do. Pure; found before anything is changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.model.spec import Shell, When
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.model.spec import Setup
+
+Path = tuple[str | int, ...]
+_FIELDS = {When.FIRST_BOOT: "run", When.EVERY_BOOT: "run_every_boot", When.START_UP: "startup_tasks"}
+PEM = "-----BEGIN CERTIFICATE-----"
+
+
+def not_on_linux(setup: Setup) -> Iterator[tuple[Path, str]]:
+    """(path below ``setup``, what is wrong) of all that needs Windows."""
+    for when, field in _FIELDS.items():
+        commands = [command for command in setup.commands if command.when is when]
+        for number, command in enumerate(commands):
+            if command.shell is Shell.POWERSHELL:
+                yield (field, number), "is for PowerShell, and the image is no Windows"
+    own = [certificate for certificate in setup.certificates if not certificate.is_root]
+    for number, certificate in enumerate(own):
+        is_pem = not isinstance(certificate.content, str) or PEM in certificate.content
+        if not is_pem or certificate.password is not None:
+            yield (
+                ("certificates", number),
+                "is PKCS #12, or has a password: on Linux it must be PEM, and its key in clear",
+            )

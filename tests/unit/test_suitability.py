@@ -1,0 +1,69 @@
+"""What only Windows can do is refused on Linux; and cloud-init's own schema is heard where there is one."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.drivers.cloudconfig import schema_problems
+from orchestrator.engine.suitability import not_on_linux
+from orchestrator.model.spec import Certificate, Command, SecretRef, Setup, Shell, When
+
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
+
+
+def test_what_needs_windows_is_told_with_its_place():
+    shells = [Command("a"), Command("b", shell=Shell.POWERSHELL), Command("c", When.START_UP, Shell.POWERSHELL)]
+    certificates = (
+        Certificate("a", PEM),
+        Certificate("b", "/w=="),
+        Certificate("c", SecretRef("file:x")),
+        Certificate("d", PEM, password=SecretRef("env:P")),
+        Certificate("e", PEM, is_root=True),
+    )
+    found = list(not_on_linux(Setup(commands=tuple(shells), certificates=certificates)))
+    assert [path for path, _message in found] == [
+        ("run", 1),
+        ("startup_tasks", 0),
+        ("certificates", 1),
+        ("certificates", 3),
+    ]
+
+
+def test_nothing_else_is():
+    assert list(not_on_linux(Setup(commands=(Command("a"),), packages=("x",), timezone="UTC"))) == []
+
+
+# In place of a cloud-init that is not installed where tests run; e2e asks the real one, in a guest.
+PROGRAM = """\
+#!/usr/bin/python3
+import json, sys
+first, rest = open(sys.argv[-1]).read().split("\\n", 1)
+assert sys.argv[1:3] == ["schema", "--config-file"] and first == "#cloud-config"
+wrong = [key for key in json.loads(rest) if key != "packages"]
+print(f"Error:\\nCloud config schema errors: {wrong[0]}: \\x1b[1mnot one" if wrong else "Valid cloud-config")
+sys.exit(bool(wrong))
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch):
+    (tmp_path / "cloud-init").write_text(PROGRAM)
+    (tmp_path / "cloud-init").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("config", "told"), [({"packages": ["ä"]}, ()), ({"pakages": 1}, ("Cloud config schema errors: pakages: not one",))]
+)
+def test_what_the_schema_says(config, told):
+    assert schema_problems(json.dumps(config, ensure_ascii=False)) == told
+
+
+@pytest.mark.real
+def test_without_cloud_init_nothing_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert schema_problems("{}") == ()
