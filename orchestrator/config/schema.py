@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from orchestrator.config.endpointform import EndpointForm  # noqa: TC001 - pydantic reads it at run time
 from orchestrator.config.quantities import bounded, mebibytes, seconds
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
@@ -32,7 +33,6 @@ PHRASES = {
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
 }
-_PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
 _MOUNT = re.compile(r"(?:/[A-Za-z0-9_.-]+){1,20}")
 NOT_BELOW = {"proc", "sys", "dev", "run"}
 NOT_FOR_DISKS = {"/boot", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/usr", "/tmp"}  # noqa: S108 - of the guest
@@ -47,12 +47,6 @@ _OWNER = re.compile(f"{_USER}:{_USER}")
 def _name(text: str) -> str:
     if not is_name(text):
         raise ValueError(f"{text!r:.60} is not a name: {NAME_RULE}")
-    return text
-
-
-def _url_path(text: str) -> str:
-    if not _PATH.fullmatch(text):
-        raise ValueError("must be a path of a URL, starting with /")
     return text
 
 
@@ -115,31 +109,6 @@ def _setting(text: str) -> str:
     return text
 
 
-def _port_range(value: object) -> tuple[int, int]:
-    """``80`` → (80, 80); ``9100-9109`` → (9100, 9109)."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        first = last = value
-    else:
-        match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", value) if isinstance(value, str) else None
-        if match is None:
-            raise ValueError("must be a port (80) or a range of ports (9100-9109)")
-        first, last = int(match.group(1)), int(match.group(2))
-    if not (1 <= first <= 65535 and 1 <= last <= 65535):
-        raise ValueError(f"ports are from 1 to 65535, got {value}")
-    if first > last:
-        raise ValueError(f"is a range that ends before it begins: say {last}-{first}")
-    return first, last
-
-
-def ports_of(value: object) -> range:
-    """The ports that an endpoint's ``port`` stands for; none while that is wrong or left out."""
-    try:
-        first, last = _port_range(value)
-    except ValueError:
-        return range(0)
-    return range(first, last + 1)
-
-
 def _cloud_config(value: object) -> str:
     """The user's cloud-config to one JSON object's text; if it was written as a text, the reader has read that."""
     if not isinstance(value, dict):
@@ -150,8 +119,6 @@ def _cloud_config(value: object) -> str:
 Mode = Annotated[str, BeforeValidator(_mode)]
 Owner = Annotated[str, AfterValidator(_owner)]
 Name = Annotated[str, AfterValidator(_name)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Ports = Annotated[tuple[int, int], BeforeValidator(_port_range)]
 Command = Annotated[str | list[str], BeforeValidator(_command)]
 Line = Annotated[str, AfterValidator(_one_line)]
 
@@ -170,51 +137,6 @@ def in_words(found: object) -> str:
 
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class CheckForm(_Form):
-    """What HAProxy asks an instance for."""
-
-    path: Annotated[str, AfterValidator(_url_path)]
-
-
-class EndpointForm(_Form):
-    """A port of a role: on the VIP (input), between instances (internal), or one VIP port an instance (instance)."""
-
-    port: Ports | None = None
-    target: Port | None = None
-    protocol: Literal["http", "tcp"] = "tcp"
-    visibility: Literal["input", "internal", "instance"] = "input"
-    check: CheckForm | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> EndpointForm:
-        if self.visibility == "internal":
-            if self.port is not None or self.check is not None:
-                raise ValueError("an internal endpoint has a target only: it is not on the VIP")
-            if self.target is None:
-                raise ValueError("an internal endpoint needs a target: the port inside the instance")
-            return self
-        if self.port is None:
-            raise ValueError("needs a port: the port on the VIP")
-        if self.visibility == "input" and self.port[0] != self.port[1]:
-            raise ValueError("an input endpoint has one port; a range is for visibility: instance")
-        if self.visibility == "instance" and self.target is None:
-            raise ValueError("an instance endpoint needs a target: the port inside the instance")
-        if self.check is not None and self.protocol != "http":
-            raise ValueError("check.path needs protocol: http")
-        return self
-
-    def value(self, name: str) -> spec.Endpoint:
-        ports = self.port or (0, 0)
-        return spec.Endpoint(
-            name,
-            ports,
-            self.target or ports[0],
-            spec.Protocol(self.protocol),
-            spec.Visibility(self.visibility),
-            self.check.path if self.check else "",
-        )
 
 
 class SizeForm(_Form):

@@ -13,7 +13,8 @@ import yaml
 from pydantic import ValidationError
 from yaml.constructor import ConstructorError, SafeConstructor
 
-from orchestrator.config.schema import ServiceForm, in_words, ports_of
+from orchestrator.config.endpointform import misfits, ports_of
+from orchestrator.config.schema import ServiceForm, in_words
 from orchestrator.errors import InvalidInput, Problem, UserError
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def parse(text: str, source: str, image_problem: ImageProblem = lambda _referenc
         told = faults or [_Fault((), "must be a mapping with `service` and `roles`", 1)]
         raise InvalidInput(source, _ordered(fault.problem() for fault in told), HINT)
     faults += _cloud_configs(raw, places)
-    problems = [fault.problem() for fault in faults]
-    problems += [
+    problems = [
+        *(fault.problem() for fault in faults),
         *_ports(raw, places),
         *_disks(raw, places),
         *_beside(raw, places),
@@ -375,21 +376,20 @@ def _disks(raw: dict[str, object], places: _Places) -> Iterator[Problem]:
 
 
 def _ports(raw: dict[str, object], places: _Places) -> Iterator[Problem]:
-    """VIP ports that two endpoints want, and ranges too short for their role; read from what is well-formed."""
+    """Ports that two endpoints want, ranges too short for their role, fields that do not go together."""
     taken: dict[int, str] = {}
     every = ((path, role, name) for path, role in _roles(raw) for name in _mapping(role, "endpoints"))
     for above, role, name in every:
         path: Path_ = (*above, "endpoints", name)
         endpoint = _mapping(role, "endpoints", name)
+        yield from (_problem(places, (*path, *field), message) for field, message in misfits(endpoint))
         ports = ports_of(endpoint.get("port"))
         count = role.get("instances", 1)
         if endpoint.get("visibility") == "instance" and isinstance(count, int) and 0 < len(ports) < count:
             yield _problem(places, (*path, "port"), f"has {len(ports)} ports for {count} instances")
-        for port in ports:
-            if port in taken:
-                yield _problem(places, (*path, "port"), f"port {port} is given twice: {taken[port]} has it already")
-                break
-            taken[port] = _text(path)
+        if (port := next((port for port in ports if port in taken), 0)) != 0:
+            yield _problem(places, (*path, "port"), f"port {port} is given twice: {taken[port]} has it already")
+        taken = {**dict.fromkeys(ports, _text(path)), **taken}
 
 
 def _images(raw: dict[str, object], places: _Places, image_problem: ImageProblem) -> Iterator[Problem]:

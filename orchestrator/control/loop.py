@@ -49,6 +49,7 @@ class Loop:
         self._workers = Workers(PARALLEL, name="track")
         for host in effects.hosts.values():
             host.watch(clock.wake)
+        effects.balancer.watch(clock.wake)
 
     def see(self) -> World:
         """One look at the world."""

@@ -51,13 +51,14 @@ def balance(
         return (*steps, ConfigureBalancer(fronts, servers))
     if seen.saved != rotation.fingerprint(fronts, servers):
         steps.append(SaveServers(fronts, servers))
-    return (*steps, *_membership(servers, seen, leaving, now))
+    return (*steps, *_membership(fronts, servers, seen, leaving, now))
 
 
 def _membership(
-    servers: Sequence[Server], seen: BalancerSeen, leaving: Mapping[Key, float], now: float
+    fronts: Sequence[Frontend], servers: Sequence[Server], seen: BalancerSeen, leaving: Mapping[Key, float], now: float
 ) -> list[Action]:
     wanted = {(server.backend, server.name): server for server in servers}
+    behind = {front.name: front for front in fronts}
     moved = {
         key
         for key, server in wanted.items()
@@ -67,10 +68,11 @@ def _membership(
     missing = [
         server
         for key, server in sorted(wanted.items())
-        if key in moved or key not in seen.servers or seen.servers[key].state is not ServerState.READY
+        if server.backend in behind
+        and (key in moved or key not in seen.servers or seen.servers[key].state is not ServerState.READY)
     ]
     farewells = [step for key in gone for step in _farewell(key, seen.servers[key], leaving.get(key, now), now)]
-    return [*farewells, *(AddServer(server) for server in missing)]
+    return [*farewells, *(AddServer(server, behind[server.backend]) for server in missing)]
 
 
 def _farewell(key: Key, seen: ServerSeen, until: float, now: float) -> list[Action]:
