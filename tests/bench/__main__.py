@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from datetime import datetime
 
+from tests.bench.events import event_rows
 from tests.bench.images import image_rows
 from tests.e2e.conftest import CACHE, VMROLE, Lab, service, write
 
@@ -39,6 +40,7 @@ def main():
             help_time(),
             *overlays(lab, home),
             *acts(lab, home),
+            *event_rows(lab, home),
             *image_rows(home),
         ]
         print_table(lab, rows)
