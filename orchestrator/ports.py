@@ -150,7 +150,7 @@ class Balancer(Protocol):
     """HAProxy and the addresses that it serves."""
 
     def watch(self, wake: Callable[[], None]) -> None:
-        """Have ``wake`` called, from any thread, whenever HAProxy ends or starts anew."""
+        """Have ``wake`` called, from any thread, when HAProxy ends or starts anew; the same one but once."""
 
     def observe(self) -> BalancerSeen: ...
 

@@ -49,7 +49,6 @@ class Loop:
         self._workers = Workers(PARALLEL, name="track")
         for host in effects.hosts.values():
             host.watch(clock.wake)
-        effects.balancer.watch(clock.wake)
 
     def see(self) -> World:
         """One look at the world."""
@@ -78,6 +77,7 @@ class Loop:
 
     def run(self, until: Callable[[Plan], bool]) -> Plan:
         """Tick until ``until`` says of a plan that it is enough, and return that plan."""
+        self._effects.balancer.watch(self._clock.wake)  # only here: HAProxy's master takes ten connections at a time
         while True:
             made = self.tick()
             if until(made):

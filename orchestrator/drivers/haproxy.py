@@ -50,15 +50,16 @@ class HaproxyBalancer:
         self._admin = folder / text.ADMIN_SOCKET
         self._master = folder / text.MASTER_SOCKET
         self._certificates = folder / text.CERTIFICATES
-        self._watches: list[runtime.Watch] = []
+        self._watches: dict[Callable[[], None], runtime.Watch] = {}
 
     def watch(self, wake: Callable[[], None]) -> None:
-        self._watches.append(runtime.Watch(self._master, wake))
+        if wake not in self._watches:
+            self._watches[wake] = runtime.Watch(self._master, wake)
 
     def close(self) -> None:
         """End what watches it; it itself goes on."""
         while self._watches:
-            self._watches.pop().close()
+            self._watches.popitem()[1].close()
 
     def observe(self) -> BalancerSeen:
         saved, vips = text.saved_fingerprint(self._saved()), self._vips()

@@ -21,9 +21,8 @@ LIMITS = [{}, {"max_connections": 5, "max_connections_per_instance": 2, "idle_ti
 
 
 def every() -> list[dict[str, object]]:
-    choices = itertools.product(
-        ["http", "https", "tcp"], ["roundrobin", "leastconn", "source"], ["none", "cookie", "source"], [None, TLS], CHECKS, LIMITS
-    )  # fmt: skip
+    rules, kinds = ["roundrobin", "leastconn", "source"], ["none", "cookie", "source"]
+    choices = itertools.product(["http", "https", "tcp"], rules, kinds, [None, TLS], CHECKS, LIMITS)
     return [
         {"protocol": protocol, "balance": balance, "sticky": sticky, **({"tls": tls} if tls else {}), **check, **limits}
         for protocol, balance, sticky, tls, check, limits in choices

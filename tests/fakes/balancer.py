@@ -27,7 +27,7 @@ class FakeBalancer:
         self.servers: dict[Key, Server] = {}
         self.states: dict[Key, ServerState] = {}
         self.sessions: dict[Key, int] = {}
-        self.wakes: list[Callable[[], None]] = []
+        self.wakes: set[Callable[[], None]] = set()
         self._file: tuple[tuple[Frontend, ...], tuple[Server, ...]] | None = None
 
     def kill(self) -> None:
@@ -37,7 +37,7 @@ class FakeBalancer:
             wake()
 
     def watch(self, wake: Callable[[], None]) -> None:
-        self.wakes.append(wake)
+        self.wakes.add(wake)
 
     def observe(self) -> BalancerSeen:
         if self.is_away:
