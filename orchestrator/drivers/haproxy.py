@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 RELOAD_S = 10.0
 REMOVE_S = 5.0
+VIPS_S = 10.0  # how long an address that somebody took away may go unnoticed: asking starts a program
 CALM_S = 0.3  # a request that was given to a server just before it went into maintenance may take so long
 
 
@@ -50,6 +51,7 @@ class HaproxyBalancer:
         self._admin = folder / text.ADMIN_SOCKET
         self._master = folder / text.MASTER_SOCKET
         self._certificates = folder / text.CERTIFICATES
+        self._seen_vips: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
         self._watches: dict[Callable[[], None], runtime.Watch] = {}
 
     def watch(self, wake: Callable[[], None]) -> None:
@@ -62,7 +64,10 @@ class HaproxyBalancer:
             self._watches.popitem()[1].close()
 
     def observe(self) -> BalancerSeen:
-        saved, vips = text.saved_fingerprint(self._saved()), self._vips()
+        saved = text.saved_fingerprint(self._saved())
+        asked_at, vips = self._seen_vips
+        if time.monotonic() - asked_at > VIPS_S:
+            vips = self._vips()
         try:
             info, servers = self._ask("show info"), self._ask("show servers state")
             sessions, left = runtime.parse_sessions(self._ask(text.sessions_command())), self._left()
@@ -193,12 +198,17 @@ class HaproxyBalancer:
             run([*self._prefix, "kill", "-KILL", pid], check=False)
 
     def add_vip(self, vip: str) -> None:
-        if vip not in self._vips():
-            run([*self._prefix, "ip", "address", "add", f"{vip}/32", "dev", self._device])
+        self._change_vip("add", vip, is_due=vip not in self._vips())
 
     def remove_vip(self, vip: str) -> None:
-        if vip in self._vips():
-            run([*self._prefix, "ip", "address", "del", f"{vip}/32", "dev", self._device])
+        self._change_vip("del", vip, is_due=vip in self._vips())
+
+    def _change_vip(self, how: str, vip: str, *, is_due: bool) -> None:
+        try:
+            if is_due:
+                run([*self._prefix, "ip", "address", how, f"{vip}/32", "dev", self._device])
+        finally:
+            self._seen_vips = (float("-inf"), frozenset())
 
     def add_server(self, server: Server, frontend: Frontend) -> None:
         answer = self._ask(text.add_command(server, frontend))
@@ -247,7 +257,9 @@ class HaproxyBalancer:
 
     def _vips(self) -> frozenset[str]:
         answer = run([*self._prefix, "ip", "-json", "-4", "address", "show", "dev", self._device]).stdout
-        return frozenset(a["local"] for link in json.loads(answer or "[]") for a in link.get("addr_info", []))
+        found = frozenset(a["local"] for link in json.loads(answer or "[]") for a in link.get("addr_info", []))
+        self._seen_vips = (time.monotonic(), found)
+        return found
 
     def _is_up(self) -> bool:
         """Whether it runs. Raises BalancerAway when something is there that does not answer."""
