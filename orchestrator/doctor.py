@@ -27,6 +27,8 @@ PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "ip": "iproute2",
     "ss": "iproute2",
+    "ps": "procps",
+    "kill": "procps",
     "nsenter": "util-linux",
     "unshare": "util-linux",
     "prlimit": "util-linux",

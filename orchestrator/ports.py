@@ -161,6 +161,9 @@ class Guests(Protocol):
 class Balancer(Protocol):
     """HAProxy and the addresses that it serves."""
 
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called, from any thread, when HAProxy ends or starts anew; the same one but once."""
+
     def observe(self) -> BalancerSeen: ...
 
     def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
@@ -174,10 +177,13 @@ class Balancer(Protocol):
 
     def remove_vip(self, vip: str) -> None: ...
 
-    def add_server(self, server: Server) -> None: ...
+    def add_server(self, server: Server, frontend: Frontend) -> None: ...
 
     def drain_server(self, backend: str, name: str) -> None:
-        """No new connections for it; returns at once. Nothing to do if there is no such server."""
+        """No new connections for it but of clients that stick to it; returns at once.
+
+        Nothing to do if there is no such server.
+        """
 
     def remove_server(self, backend: str, name: str) -> None:
         """Maintenance, end what connections are left, delete. Raises BalancerAway if it cannot be deleted yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.config.site import Site, load_site, machine_site
@@ -25,8 +26,8 @@ from orchestrator.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
+    from orchestrator.model.spec import SecretRef
     from orchestrator.ports import Progress
 
 TURN_S = 60.0  # a controller's turn may be long: it may be uploading an image
@@ -79,6 +80,17 @@ def repository(home: Path, clock: SystemClock) -> Repository:
     return Repository(make_home(home) / "images", clock)
 
 
+def certificate(ref: SecretRef) -> str:
+    """The PEM that a reference stands for, if it is a file. Raises Refused."""
+    kind, _, path = ref.source.partition(":")
+    try:
+        if kind == "file" and Path(path).is_absolute():
+            return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"the certificate {ref.source} cannot be read: {error}") from error
+    raise Refused(f"the certificate {ref.source} cannot be read", "name it as file:/ABSOLUTE/PATH")
+
+
 @contextlib.contextmanager
 def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) -> Iterator[Wiring]:
     """Everything, connected; closed at the end. ``report`` is told of steps that take long."""
@@ -86,7 +98,7 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
     site = site_of(home, connect, cache_dir)
     clock, store = SystemClock(), SqliteStore(home / "vmrole.db", owner)
     hosts = {host.name: LibvirtHost(host, owner) for host in site.hosts}
-    balancer, images = HaproxyBalancer(site, home / "run"), repository(home, clock)
+    balancer, images = HaproxyBalancer(site, home / "run", certificate), repository(home, clock)
     guests = AgentGuests(place=Place(site.balancer))
     observer = Observer(hosts, guests, balancer)
     loop = Loop(observer, Effects(hosts, guests, balancer, images, IsoSeeds(), store, report), clock)
@@ -95,4 +107,5 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
     finally:
         loop.close()
         guests.close()
+        balancer.close()
         store.close()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.progress import Display
     from orchestrator.control.settle import Enough, Rest
     from orchestrator.engine.plan import Plan
+    from orchestrator.model.action import Frontend
     from orchestrator.model.record import DeploymentRecord, Event, Intent
     from orchestrator.model.spec import Service
     from orchestrator.model.world import World
@@ -292,11 +293,20 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
     raise VmroleError("\n".join(lines), f"{hint}, `vmrole down {name}` removes it")
 
 
+def _url(front: Frontend) -> str:
+    """Where a browser finds it; "" if that is nowhere."""
+    is_safe = front.protocol.value == "https" or front.traffic.tls is not None
+    if front.protocol.value == "tcp":
+        return ""
+    scheme, usual = ("https", 443) if is_safe else ("http", 80)
+    return f"{scheme}://{front.vip}{'' if front.port == usual else f':{front.port}'}/"
+
+
 def _where(record: DeploymentRecord) -> str:
     from orchestrator.engine.rotation import frontends
 
     fronts = frontends([record])
-    urls = [f"http://{f.vip}{'' if f.port == 80 else f':{f.port}'}/" for f in fronts if f.protocol.value == "http"]
+    urls = [url for front in fronts if (url := _url(front))]
     return f" at {urls[0]}" if urls else f" at {record.vip}" if fronts else ""
 
 

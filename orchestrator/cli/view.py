@@ -88,6 +88,7 @@ def endpoints_json(record: DeploymentRecord) -> list[dict[str, object]]:
             "target": endpoint.target,
             "protocol": endpoint.protocol.value,
             "visibility": endpoint.visibility.value,
+            "tls": endpoint.traffic.tls is not None,
         }
         for role in record.service.roles
         for endpoint in role.endpoints

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from orchestrator.config.fields import STRICT, Line, Mode, Owner, Port, url_path
+from orchestrator.config.endpointform import EndpointForm  # noqa: TC001 - pydantic reads it at run time
+from orchestrator.config.fields import STRICT, Line, Mode, Owner
 from orchestrator.config.quantities import bounded, mebibytes, seconds
 from orchestrator.config.ready import ReadyForm
 from orchestrator.config.repairform import MaybeRepair, RepairForm, repair_of
@@ -57,33 +58,7 @@ def _mount(text: str) -> str:
     return text
 
 
-def _port_range(value: object) -> tuple[int, int]:
-    """``80`` → (80, 80); ``9100-9109`` → (9100, 9109)."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        first = last = value
-    else:
-        match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", value) if isinstance(value, str) else None
-        if match is None:
-            raise ValueError("must be a port (80) or a range of ports (9100-9109)")
-        first, last = int(match.group(1)), int(match.group(2))
-    if not (1 <= first <= 65535 and 1 <= last <= 65535):
-        raise ValueError(f"ports are from 1 to 65535, got {value}")
-    if first > last:
-        raise ValueError(f"is a range that ends before it begins: say {last}-{first}")
-    return first, last
-
-
-def ports_of(value: object) -> range:
-    """The ports that an endpoint's ``port`` stands for; none while that is wrong or left out."""
-    try:
-        first, last = _port_range(value)
-    except ValueError:
-        return range(0)
-    return range(first, last + 1)
-
-
 Name = Annotated[str, AfterValidator(_name)]
-Ports = Annotated[tuple[int, int], BeforeValidator(_port_range)]
 
 
 def in_words(found: object) -> str:
@@ -100,51 +75,6 @@ def in_words(found: object) -> str:
 
 class _Form(BaseModel):
     model_config = STRICT
-
-
-class CheckForm(_Form):
-    """What HAProxy asks an instance for."""
-
-    path: Annotated[str, AfterValidator(url_path)]
-
-
-class EndpointForm(_Form):
-    """A port of a role: on the VIP (input), between instances (internal), or one VIP port an instance (instance)."""
-
-    port: Ports | None = None
-    target: Port | None = None
-    protocol: Literal["http", "tcp"] = "tcp"
-    visibility: Literal["input", "internal", "instance"] = "input"
-    check: CheckForm | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> EndpointForm:
-        if self.visibility == "internal":
-            if self.port is not None or self.check is not None:
-                raise ValueError("an internal endpoint has a target only: it is not on the VIP")
-            if self.target is None:
-                raise ValueError("an internal endpoint needs a target: the port inside the instance")
-            return self
-        if self.port is None:
-            raise ValueError("needs a port: the port on the VIP")
-        if self.visibility == "input" and self.port[0] != self.port[1]:
-            raise ValueError("an input endpoint has one port; a range is for visibility: instance")
-        if self.visibility == "instance" and self.target is None:
-            raise ValueError("an instance endpoint needs a target: the port inside the instance")
-        if self.check is not None and self.protocol != "http":
-            raise ValueError("check.path needs protocol: http")
-        return self
-
-    def value(self, name: str) -> spec.Endpoint:
-        ports = self.port or (0, 0)
-        return spec.Endpoint(
-            name,
-            ports,
-            self.target or ports[0],
-            spec.Protocol(self.protocol),
-            spec.Visibility(self.visibility),
-            self.check.path if self.check else "",
-        )
 
 
 class SizeForm(_Form):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from orchestrator.config import sources, templates, userdata
+from orchestrator.config.endpointform import misfits, ports_of
 from orchestrator.config.reading import UNREADABLE, Fault, Path_, Places, ordered, read
 from orchestrator.config.reading import mapping as _mapping
 from orchestrator.config.reading import path_text as _text
 from orchestrator.config.reading import place as _place
 from orchestrator.config.reading import problem as _problem
 from orchestrator.config.reading import roles as _roles
-from orchestrator.config.schema import ServiceForm, in_words, ports_of
+from orchestrator.config.schema import ServiceForm, in_words
 from orchestrator.errors import InvalidInput, Problem, UserError
 
 if TYPE_CHECKING:
@@ -102,21 +103,20 @@ def _disks(raw: dict[str, object], places: Places) -> Iterator[Problem]:
 
 
 def _ports(raw: dict[str, object], places: Places) -> Iterator[Problem]:
-    """VIP ports that two endpoints want, and ranges too short for their role; read from what is well-formed."""
+    """Ports that two endpoints want, ranges too short for their role, fields that do not go together."""
     taken: dict[int, str] = {}
     every = ((path, role, name) for path, role in _roles(raw) for name in _mapping(role, "endpoints"))
     for above, role, name in every:
         path: Path_ = (*above, "endpoints", name)
         endpoint = _mapping(role, "endpoints", name)
+        yield from (_problem(places, (*path, *field), message) for field, message in misfits(endpoint))
         ports = ports_of(endpoint.get("port"))
         count = role.get("instances", 1)
         if endpoint.get("visibility") == "instance" and isinstance(count, int) and 0 < len(ports) < count:
             yield _problem(places, (*path, "port"), f"has {len(ports)} ports for {count} instances")
-        for port in ports:
-            if port in taken:
-                yield _problem(places, (*path, "port"), f"port {port} is given twice: {taken[port]} has it already")
-                break
-            taken[port] = _text(path)
+        if (port := next((port for port in ports if port in taken), 0)) != 0:
+            yield _problem(places, (*path, "port"), f"port {port} is given twice: {taken[port]} has it already")
+        taken = {**dict.fromkeys(ports, _text(path)), **taken}
 
 
 def _images(raw: dict[str, object], places: Places, image_problem: ImageProblem) -> Iterator[Problem]:

@@ -143,7 +143,7 @@ def _apply_to_balancer(action: BalancerAction, balancer: Balancer) -> None:
         case act.RemoveVip():
             balancer.remove_vip(action.vip)
         case act.AddServer():
-            balancer.add_server(action.server)
+            balancer.add_server(action.server, action.frontend)
         case act.DrainServer():
             balancer.drain_server(action.backend, action.name)
         case act.RemoveServer():

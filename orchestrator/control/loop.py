@@ -127,6 +127,7 @@ class Loop:
 
     def run(self, until: Callable[[Plan], bool]) -> Plan:
         """Tick until ``until`` says of a plan that it is enough, and return that plan."""
+        self._effects.balancer.watch(self._clock.wake)  # only here: HAProxy's master takes ten connections at a time
         while True:
             made = self.tick()
             if until(made):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
+import shutil
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from orchestrator.drivers import _runtime as runtime
 from orchestrator.drivers._files import write_durably
 from orchestrator.drivers.process import ProgramFailed, run
 from orchestrator.engine.rotation import layout
@@ -21,47 +22,76 @@ from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
 from orchestrator.render import haproxy as text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from orchestrator.config.site import Site
     from orchestrator.model.action import Frontend, Server
+    from orchestrator.model.spec import SecretRef
 
-SOCKET_S = 5.0
 RELOAD_S = 10.0
 REMOVE_S = 5.0
 VIPS_S = 10.0  # how long an address that somebody took away may go unnoticed: asking starts a program
+CALM_S = 0.3  # a request that was given to a server just before it went into maintenance may take so long
 
 
 class HaproxyBalancer:
-    """The HAProxy of one home folder; ``folder`` holds its file and sockets, 0700."""
+    """The HAProxy of one home folder; ``folder`` holds its file, sockets and certificates, 0700.
 
-    def __init__(self, site: Site, folder: Path) -> None:
+    ``reveal``: gives the PEM that a certificate's reference stands for, or raises Refused.
+    """
+
+    def __init__(self, site: Site, folder: Path, reveal: Callable[[SecretRef], str]) -> None:
         self._prefix = site.balancer
         self._device = site.vip_device
         self._pool = site.vip_pool
         self._folder = folder
+        self._reveal = reveal
         self._config = folder / "haproxy.cfg"
         self._admin = folder / text.ADMIN_SOCKET
         self._master = folder / text.MASTER_SOCKET
+        self._certificates = folder / text.CERTIFICATES
         self._seen_vips: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+        self._watches: dict[Callable[[], None], runtime.Watch] = {}
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        if wake not in self._watches:
+            self._watches[wake] = runtime.Watch(self._master, wake)
+
+    def close(self) -> None:
+        """End what watches it; it itself goes on."""
+        while self._watches:
+            self._watches.popitem()[1].close()
 
     def observe(self) -> BalancerSeen:
-        saved = text.saved_fingerprint(self._config.read_text()) if self._config.exists() else ""
+        saved = text.saved_fingerprint(self._saved())
         asked_at, vips = self._seen_vips
         if time.monotonic() - asked_at > VIPS_S:
             vips = self._vips()
         try:
             info, servers = self._ask("show info"), self._ask("show servers state")
-            sessions = parse_sessions(self._ask(text.sessions_command()))
+            sessions, left = runtime.parse_sessions(self._ask(text.sessions_command())), self._left()
         except BalancerAway as away:
-            # Nobody listens: it does not run. A socket that is there but silent is another matter.
-            problem = "" if _is_refused(away) else str(away)
+            problem = "" if runtime.is_refused(away) else str(away)
             return BalancerSeen(saved=saved, vips=vips, problem=problem)
-        return BalancerSeen(True, _field(info, "description"), saved, parse_servers(servers, sessions), vips)
+        seen = runtime.parse_servers(servers, Counter(sessions) + left)
+        backends = {backend for backend, name in sessions if name == "BACKEND"}
+        # What a reload left to the process before may still be on a server that is not in the file any more.
+        gone = {key: count for key, count in left.items() if key not in seen and key[0] in backends}
+        seen |= {key: ServerSeen("", 0, ServerState.DRAIN, up=True, sessions=count) for key, count in gone.items()}
+        return BalancerSeen(True, runtime.field(info, "description"), saved, seen, vips)
+
+    def _left(self) -> Counter[runtime.Key]:
+        """Sessions that processes before the last reload still have, by server."""
+        found: Counter[runtime.Key] = Counter()
+        for pid in runtime.old_workers(runtime.talk(self._master, "show proc")):
+            answer = runtime.talk(self._master, text.of_process(pid, text.sessions_command()))
+            found += Counter(runtime.parse_sessions(answer))
+        return Counter({key: count for key, count in found.items() if key[1] != "BACKEND"})
 
     def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        certificates = self._put_certificates(frontends)
         candidate = self._folder / "candidate.cfg"
         write_durably(candidate, text.config_text(frontends, servers))
         try:
@@ -69,17 +99,50 @@ class HaproxyBalancer:
         except ProgramFailed as error:
             raise Refused(f"HAProxy does not accept its configuration: {error}") from error
         if self._is_up():
-            before = self._config.read_text() if self._config.exists() else ""
+            down = [key for key, server in self.observe().servers.items() if not server.up]
+            before = self._saved()
             candidate.replace(self._config)
             self._reload(layout(frontends), before)
+            self._assert_down(down)
         else:
             candidate.replace(self._config)
             self._start(layout(frontends))
+        self._drop_certificates(certificates)
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         write_durably(self._config, text.config_text(frontends, servers))
 
+    def _saved(self) -> str:
+        """What its next start would read; whatever somebody has made of it."""
+        try:
+            return self._config.read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def _put_certificates(self, frontends: Iterable[Frontend]) -> set[str]:
+        """Write what the frontends need, and return their names."""
+        refs = [front.traffic.tls.certificate for front in frontends if front.traffic.tls is not None]
+        if refs:
+            self._certificates.mkdir(mode=0o700, exist_ok=True)
+        for ref in refs:
+            path = self._certificates / text.certificate_file(ref)
+            # A key stands for one value: HAProxy starts again even while the secrets cannot be read.
+            if not (ref.key and path.exists()):
+                write_durably(path, self._reveal(ref))
+        return {text.certificate_file(ref) for ref in refs}
+
+    def _drop_certificates(self, needed: set[str]) -> None:
+        for path in self._certificates.iterdir() if self._certificates.is_dir() else ():
+            if path.name not in needed:
+                path.unlink()
+
+    def _assert_down(self, keys: Iterable[runtime.Key]) -> None:
+        """A new process takes every server for up until it has checked it: those that were down are so still."""
+        for backend, name in keys:
+            self._order(text.down_command(backend, name))
+
     def _start(self, wanted: str) -> None:
+        self._end_strays()
         where = ["-C", str(self._folder), "-f", self._config.name]
         argv = ["haproxy", "-W", "-D", *where, "-S", f"unix@{text.MASTER_SOCKET},mode,600"]
         try:
@@ -95,7 +158,7 @@ class HaproxyBalancer:
     def _reload(self, wanted: str, before: str) -> None:
         """Have the master start a new worker that takes the sockets over; the old one finishes its connections."""
         with contextlib.suppress(BalancerAway):  # the master ends this very connection as it starts anew
-            _talk(self._master, "reload")
+            runtime.talk(self._master, "reload")
         if not self._answers(wanted):
             write_durably(self._config, before)  # what it runs with is what it should start with, too
             raise Refused(
@@ -108,7 +171,7 @@ class HaproxyBalancer:
         deadline = time.monotonic() + RELOAD_S
         while time.monotonic() < deadline:
             with contextlib.suppress(BalancerAway):
-                if self._is_up() and _field(self._ask("show info"), "description") == wanted:
+                if self._is_up() and runtime.field(self._ask("show info"), "description") == wanted:
                     return True
             _pause()
         return False
@@ -116,15 +179,23 @@ class HaproxyBalancer:
     def stop(self) -> None:
         """End it, and remove its file. Nothing to do if it does not run."""
         if self._is_up():
-            for pid in _master_pids(_talk(self._master, "show proc")):
+            for pid in runtime.master_pids(runtime.talk(self._master, "show proc")):
                 run([*self._prefix, "kill", "-TERM", str(pid)], check=False)
         deadline = time.monotonic() + RELOAD_S
         while not self._has_ended():
             if time.monotonic() > deadline:
                 raise BalancerAway("HAProxy does not end when asked to")
             _pause()
-        for path in (self._config, self._admin, self._master):
+        for path in (self._config, self._admin, self._master, self._folder / text.PEERS_SOCKET):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self._certificates, ignore_errors=True)
+
+    def _end_strays(self) -> None:
+        """End a HAProxy of ours whose sockets were taken away: it would share the ports with the next one unseen."""
+        rows = run([*self._prefix, "ps", "-e", "-ww", "-o", "pid=,args="]).stdout.splitlines()
+        mine = f" -C {self._folder} -f {self._config.name} "
+        for pid in [row.split()[0] for row in rows if mine in row]:
+            run([*self._prefix, "kill", "-KILL", pid], check=False)
 
     def add_vip(self, vip: str) -> None:
         self._change_vip("add", vip, is_due=vip not in self._vips())
@@ -139,12 +210,11 @@ class HaproxyBalancer:
         finally:
             self._seen_vips = (float("-inf"), frozenset())
 
-    def add_server(self, server: Server) -> None:
-        add, *enable = text.add_commands(server)
-        answer = self._ask(add)
+    def add_server(self, server: Server, frontend: Frontend) -> None:
+        answer = self._ask(text.add_command(server, frontend))
         if "Already exists" not in answer and "New server registered" not in answer:
             raise Refused(f"HAProxy does not take the server {server.name} into {server.backend}: {answer.strip()}")
-        for command in enable:
+        for command in text.enable_commands(server, frontend):
             self._order(command)
 
     def drain_server(self, backend: str, name: str) -> None:
@@ -152,15 +222,26 @@ class HaproxyBalancer:
 
     def remove_server(self, backend: str, name: str) -> None:
         self._order(text.state_command(backend, name, "maint"))
-        deadline = time.monotonic() + REMOVE_S
+        begun = time.monotonic()
         answer = ""
-        while time.monotonic() < deadline:
-            self._ask(text.shutdown_command(backend, name))
+        while time.monotonic() - begun < REMOVE_S:
+            if time.monotonic() - begun > CALM_S:
+                self._cut(backend, name)
             answer = self._ask(text.delete_command(backend, name))
-            if "Server deleted" in answer or _is_absent(answer):
+            is_gone = "Server deleted" in answer or _is_absent(answer)
+            if is_gone and not self._left()[backend, name]:
                 return
             _pause()
         raise BalancerAway(f"HAProxy does not let go of server {backend}/{name}: {answer.strip()}")
+
+    def _cut(self, backend: str, name: str) -> None:
+        """End the sessions that a server has, also those that were left to processes before a reload."""
+        for session in runtime.sessions_of(self._ask(text.every_session_command()), backend, name):
+            self._ask(text.session_command(session))
+        for pid in runtime.old_workers(runtime.talk(self._master, "show proc")):
+            answer = runtime.talk(self._master, text.of_process(pid, text.every_session_command()))
+            for session in runtime.sessions_of(answer, backend, name):
+                runtime.talk(self._master, text.of_process(pid, text.session_command(session)))
 
     def listeners(self) -> frozenset[tuple[str, int]]:
         answer = run([*self._prefix, "ss", "--no-header", "--tcp", "--listening", "--numeric", "--processes"]).stdout
@@ -183,9 +264,9 @@ class HaproxyBalancer:
     def _is_up(self) -> bool:
         """Whether it runs. Raises BalancerAway when something is there that does not answer."""
         try:
-            _talk(self._master, "show proc")
+            runtime.talk(self._master, "show proc")
         except BalancerAway as away:
-            if _is_refused(away):
+            if runtime.is_refused(away):
                 return False
             raise
         return True
@@ -197,7 +278,7 @@ class HaproxyBalancer:
             return False
 
     def _ask(self, command: str) -> str:
-        return _talk(self._admin, command)
+        return runtime.talk(self._admin, command)
 
     def _order(self, command: str) -> None:
         """Give a command that answers nothing when it is carried out."""
@@ -206,78 +287,8 @@ class HaproxyBalancer:
             raise Refused(f"HAProxy refuses `{command}`: {answer}")
 
 
-def parse_servers(answer: str, sessions: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], ServerSeen]:
-    """Read ``show servers state``, version 1 (management guide): columns by the names in its comment line."""
-    names: list[str] = []
-    found = {}
-    for row in answer.splitlines():
-        if row.startswith("# "):
-            names = row[2:].split()
-            continue
-        columns = dict(zip(names, row.split(), strict=False))
-        if "srv_name" in columns:
-            key = columns["be_name"], columns["srv_name"]
-            found[key] = ServerSeen(
-                columns["srv_addr"],
-                int(columns["srv_port"]),
-                _admin_state(int(columns["srv_admin_state"])),
-                columns["srv_op_state"] == "2",
-                sessions.get(key, 0),
-            )
-    return found
-
-
 def _is_absent(answer: str) -> bool:
     return "No such server" in answer or "No such backend" in answer
-
-
-def _admin_state(bits: int) -> ServerState:
-    """The admin state's bits: 0x01, 0x02, 0x04 and 0x20 are kinds of maintenance, 0x08 and 0x10 of draining."""
-    if bits & 0x27:
-        return ServerState.MAINT
-    return ServerState.DRAIN if bits & 0x18 else ServerState.READY
-
-
-def parse_sessions(answer: str) -> dict[tuple[str, str], int]:
-    """The sessions that each server holds now, from ``show stat``: columns pxname, svname, …, scur is the fifth."""
-    rows = (row.split(",") for row in answer.splitlines() if not row.startswith("#"))
-    return {(row[0], row[1]): int(row[4] or 0) for row in rows if len(row) > 4}
-
-
-def _master_pids(answer: str) -> list[int]:
-    """The master's own pid in ``show proc``, as it is in its namespace."""
-    rows = (row.split() for row in answer.splitlines())
-    return [int(columns[0]) for columns in rows if len(columns) > 1 and columns[1] == "master" and columns[0].isdigit()]
-
-
-def _field(info: str, name: str) -> str:
-    return next((row.partition(": ")[2] for row in info.splitlines() if row.startswith(f"{name}: ")), "")
-
-
-def _talk(path: Path, command: str) -> str:
-    """One command, one answer, one connection. ``command`` was checked by ``render.haproxy``. Raises BalancerAway."""
-    try:
-        # A socket's address has 108 bytes; through an open folder its path may be of any length.
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return _exchange(f"/proc/self/fd/{folder}/{path.name}", command)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise BalancerAway(f"HAProxy does not answer at {path}: {error}") from error
-
-
-def _exchange(address: str, command: str) -> str:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-        link.settimeout(SOCKET_S)
-        link.connect(address)
-        link.sendall(command.encode() + b"\n")
-        link.shutdown(socket.SHUT_WR)  # the master's socket answers for ever until it is told that this was all
-        return b"".join(iter(lambda: link.recv(65536), b"")).decode(errors="replace")
-
-
-def _is_refused(away: BalancerAway) -> bool:
-    return isinstance(away.__cause__, FileNotFoundError | ConnectionRefusedError)
 
 
 def _pause() -> None:

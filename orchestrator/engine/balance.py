@@ -54,23 +54,35 @@ def balance(
         return (*steps, ConfigureBalancer(fronts, servers))
     if seen.saved != rotation.fingerprint(fronts, servers):
         steps.append(SaveServers(fronts, servers))
-    return (*steps, *_membership(servers, seen, leaving, now, held))
+    return (*steps, *_membership(fronts, servers, seen, (leaving, held), now))
 
 
 def _membership(
-    servers: Sequence[Server], seen: BalancerSeen, leaving: Mapping[Key, float], now: float, held: frozenset[Key]
+    fronts: Sequence[Frontend],
+    servers: Sequence[Server],
+    seen: BalancerSeen,
+    partly: tuple[Mapping[Key, float], frozenset[Key]],
+    now: float,
 ) -> list[Action]:
+    """``partly``: who leaves, each with its time, and who is held."""
+    leaving, held = partly
     wanted = {(server.backend, server.name): server for server in servers}
+    behind = {front.name: front for front in fronts}
     moved = {
         key
         for key, server in wanted.items()
         if key in seen.servers and (seen.servers[key].address, seen.servers[key].port) != (server.address, server.port)
     }
     gone = sorted(key for key in seen.servers if key not in wanted or key in moved)
-    missing = [server for key, server in sorted(wanted.items()) if key in moved or _is_out(key, seen, held)]
+    missing = [
+        server
+        for key, server in sorted(wanted.items())
+        if server.backend in behind and (key in moved or _is_out(key, seen, held))
+    ]
     kept = [key for key in sorted(held) if key in seen.servers and seen.servers[key].state is ServerState.READY]
     farewells = [step for key in gone for step in _farewell(key, seen.servers[key], leaving.get(key, now), now)]
-    return [*farewells, *(DrainServer(*key) for key in kept), *(AddServer(server) for server in missing)]
+    arrivals = [AddServer(server, behind[server.backend]) for server in missing]
+    return [*farewells, *(DrainServer(*key) for key in kept), *arrivals]
 
 
 def _is_out(key: Key, seen: BalancerSeen, held: frozenset[Key]) -> bool:

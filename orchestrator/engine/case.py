@@ -72,10 +72,14 @@ class Case:
     @property
     def is_ready(self) -> bool:
         """Whether its machine has become ready and still runs, as far as anybody can tell."""
+        return self._has_become_ready and self.record.failure is None
+
+    @property
+    def _has_become_ready(self) -> bool:
+        """Whether its machine runs, and was ready once in this boot."""
         # A host that cannot be asked is unknown, not gone: what was ready there stays where it is.
         is_running = self.power is Power.RUNNING or bool(self.seen.here.problem)
-        has_become = self.record.timeline.services is not None and self.record.failure is None
-        return self.is_wanted and is_running and has_become
+        return self.is_wanted and is_running and self.record.timeline.services is not None
 
     @property
     def is_at_work(self) -> bool:
@@ -84,10 +88,10 @@ class Case:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """The servers that it should have in rotation now: none unless it is ready, and nothing keeps it out."""
-        if self.role is None or not self.is_ready or not self.is_at_work:
+        """The servers that it should have in rotation now: none before it was ready, none on its way out."""
+        if self.role is None or not self._has_become_ready or self.record.farewell is not None:
             return ()
-        return rotation.servers(self.record, self.role)
+        return rotation.servers(self.record, self.role, is_ready=self.is_ready and self.is_at_work)
 
     @property
     def after(self) -> InstanceRecord | None:

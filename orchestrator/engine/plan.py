@@ -143,7 +143,9 @@ def _track(case: Case) -> tuple[Action, ...]:
 
 def _balance(intent: Intent, cases: Sequence[Case], world: World, now: float) -> list[Step]:
     servers = tuple(server for case in cases for server in case.servers)
-    leaving = {key: until for case in cases for key, until in rest.leaving(case.record, case.role).items()}
+    # A machine that is known to be off finishes nothing any more.
+    alive = [case for case in cases if case.seen.here.problem or not rest.is_at_rest(case.power)]
+    leaving = {key: until for case in alive for key, until in rest.leaving(case.record, case.role).items()}
     draining = {case.deployment.id for case in cases if case.record.farewell is not None and _is_connected(case, world)}
     served = [record for record in intent.deployments if record.wanted is Wanted.UP or record.id in draining]
     held = frozenset(key for case in cases for key in _held(case))

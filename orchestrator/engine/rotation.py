@@ -45,13 +45,17 @@ def _frontends(record: DeploymentRecord, role: Role, endpoint: Endpoint) -> list
             first + ordinal,
             endpoint.protocol,
             endpoint.check_path,
+            endpoint.traffic,
         )
         for ordinal in ordinals
     ]
 
 
-def servers(record: InstanceRecord, role: Role) -> tuple[Server, ...]:
-    """The servers that stand for this instance's current machine, one for each endpoint that the VIP offers."""
+def servers(record: InstanceRecord, role: Role, *, is_ready: bool = True) -> tuple[Server, ...]:
+    """The servers that stand for this instance's current machine, one for each endpoint that the VIP offers.
+
+    Without ``is_ready`` only those of endpoints that do not care for the instance's status.
+    """
     name = MachineId(record.id, record.generation).server
     return tuple(
         Server(
@@ -61,7 +65,7 @@ def servers(record: InstanceRecord, role: Role) -> tuple[Server, ...]:
             endpoint.target,
         )
         for endpoint in role.endpoints
-        if _serves(endpoint, record.id.ordinal)
+        if _serves(endpoint, record.id.ordinal) and (is_ready or endpoint.ignore_instance_status)
     )
 
 

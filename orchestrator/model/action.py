@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId, VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord
-from orchestrator.model.spec import Disk, MachineSpec, Protocol
+from orchestrator.model.spec import Disk, MachineSpec, Protocol, Traffic
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, Lease
 
@@ -208,13 +208,17 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """A VIP port and the backend behind it; the backend has the frontend's name."""
+    """A VIP port and the backend behind it; the backend has the frontend's name.
+
+    A certificate is in it as a reference only: this value is printed and compared.
+    """
 
     name: str
     vip: str
     port: int
     protocol: Protocol
     check_path: str = ""
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +258,10 @@ class RemoveVip:
 
 @dataclass(frozen=True, slots=True)
 class AddServer:
-    """Put a server into rotation: add it in maintenance, then enable it."""
+    """Put a server into rotation: add it in maintenance, then enable it. ``frontend``: the one that it is behind."""
 
     server: Server
+    frontend: Frontend
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from orchestrator.model.traffic import Balance, Check, Sticky
+
 
 class Protocol(Enum):
-    """How HAProxy treats an endpoint's traffic."""
+    """How HAProxy treats an endpoint's traffic. HTTPS: handed on as it is; TLS is between client and instance."""
 
     HTTP = "http"
+    HTTPS = "https"
     TCP = "tcp"
 
 
@@ -22,23 +25,6 @@ class Visibility(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A port of a role.
-
-    ``ports``: VIP ports, first and last: equal for an input endpoint, a range (by ordinal) for an instance
-    endpoint, (0, 0) for an internal one. ``target``: the port inside the instance. ``check_path``: what HAProxy
-    asks for by HTTP GET ("" : it only connects).
-    """
-
-    name: str
-    ports: tuple[int, int]
-    target: int
-    protocol: Protocol = Protocol.TCP
-    visibility: Visibility = Visibility.INPUT
-    check_path: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class SecretRef:
     """Where a secret is, never the secret itself.
 
@@ -48,6 +34,52 @@ class SecretRef:
 
     source: str
     key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS that ends at the VIP. ``certificate``: PEM, the certificate with its chain and its key."""
+
+    certificate: SecretRef
+    min_version: str = "1.2"
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """How HAProxy treats an endpoint's connections.
+
+    ``max_connections`` of the endpoint and ``max_per_instance``: more than these wait (0: no limit of ours).
+    ``idle_s``: a connection on which nothing is sent for so long is closed.
+    """
+
+    check: Check = field(default_factory=Check)
+    balance: Balance = Balance.ROUNDROBIN
+    sticky: Sticky = Sticky.NONE
+    proxy_protocol: bool = False
+    max_connections: int = 0
+    max_per_instance: int = 0
+    idle_s: float = 60.0
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A port of a role.
+
+    ``ports``: VIP ports, first and last: equal for an input endpoint, a range (by ordinal) for an instance
+    endpoint, (0, 0) for an internal one. ``target``: the port inside the instance. ``check_path``: what HAProxy
+    asks for by HTTP GET ("" : it only connects). ``ignore_instance_status``: once ready, an instance stays in this
+    endpoint's rotation for as long as its machine runs; then only HAProxy's own check counts.
+    """
+
+    name: str
+    ports: tuple[int, int]
+    target: int
+    protocol: Protocol = Protocol.TCP
+    visibility: Visibility = Visibility.INPUT
+    check_path: str = ""
+    traffic: Traffic = field(default_factory=Traffic)
+    ignore_instance_status: bool = False
 
 
 @dataclass(frozen=True, slots=True)

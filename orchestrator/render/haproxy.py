@@ -6,97 +6,205 @@ more here: a name that could be a second command never leaves this module.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.rotation import fingerprint, layout
 from orchestrator.model.spec import Protocol
+from orchestrator.model.traffic import Balance, Sticky
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.model.action import Frontend, Server
+    from orchestrator.model.spec import SecretRef
 
 _WORD = re.compile(r"[A-Za-z0-9_.:/-]+")
 _URI = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
 HEADER = "# vmrole "
 ADMIN_SOCKET = "haproxy.sock"
 MASTER_SOCKET = "master.sock"
-# Two good answers to come back, three bad ones in a row to leave: 6 s until the network's view drops a server.
-CHECK = "check inter 2s rise 2 fall 3"
+PEERS_SOCKET = "peers.sock"
+CERTIFICATES = "tls"
+COOKIE = "VMROLE"
+# A reload leaves connections to the process before it: they may take as long as the longest drain.
+LAST_S = 24 * 3600
+CLIENTS = "100k"  # that a backend remembers by their address: some 10 MiB, taken only as they come
+REMEMBERED = "1h"
 
 
 def config_text(frontends: Sequence[Frontend], servers: Sequence[Server]) -> str:
     """The whole file. Its first line identifies frontends and servers, its description the frontends alone.
 
-    Its socket is named from the folder that HAProxy is started in: a path has no limit and no rule for spaces then.
+    Its sockets and certificates are named from the folder that HAProxy is started in: a path has no limit and no
+    rule for spaces then.
     """
     lines = [
         HEADER + fingerprint(frontends, servers),
         "global",
         f"    description {layout(frontends)}",
         f"    stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners",
-        "    hard-stop-after 60s",
+        "    localpeer vmrole",
+        f"    hard-stop-after {LAST_S}s",
         "defaults",
-        "    timeout connect 3s",
-        "    timeout client 60s",
-        "    timeout server 60s",
+        "    timeout connect 2s",
         "    timeout http-request 30s",
         "    retries 3",
         "    option redispatch 1",
     ]
+    if any(frontend.traffic.sticky is Sticky.SOURCE for frontend in frontends):
+        # What a backend remembers of its clients goes from the old process to the new one by this (reload).
+        lines += ["peers vmrole", f"    bind unix@{PEERS_SOCKET} mode 600", "    server vmrole"]
     for frontend in frontends:
         own = [server for server in servers if server.backend == frontend.name]
         lines += [*_frontend(frontend), *_backend(frontend, own)]
     return "\n".join(lines) + "\n"
 
 
+def certificate_file(certificate: SecretRef) -> str:
+    """The name of a certificate's file in the folder ``CERTIFICATES``: another one for another value."""
+    return f"{word(certificate.key or hashlib.sha256(certificate.source.encode()).hexdigest()[:16])}.pem"
+
+
 def _frontend(frontend: Frontend) -> list[str]:
-    return [
+    traffic, is_http = frontend.traffic, frontend.protocol is Protocol.HTTP
+    lines = [
         f"frontend {word(frontend.name)}",
-        f"    mode {frontend.protocol.value}",
-        f"    bind {word(frontend.vip)}:{frontend.port}",
-        f"    default_backend {word(frontend.name)}",
+        f"    mode {_mode(frontend)}",
+        f"    bind {word(frontend.vip)}:{frontend.port}{_tls(frontend)}",
+        f"    timeout client {_ms(traffic.idle_s)}",
     ]
+    if traffic.max_connections:
+        lines.append(f"    maxconn {traffic.max_connections}")
+    if is_http:
+        # In a reload a connection that waits for its next request gets that one answered before it is closed.
+        lines += ["    option idle-close-on-response", "    option forwardfor"]
+        lines.append(f"    http-request set-header X-Forwarded-Proto {'https' if traffic.tls else 'http'}")
+    return [*lines, f"    default_backend {word(frontend.name)}"]
+
+
+def _tls(frontend: Frontend) -> str:
+    tls = frontend.traffic.tls
+    if tls is None:
+        return ""
+    more = " alpn h2,http/1.1" if frontend.protocol is Protocol.HTTP else ""
+    crt = f"{CERTIFICATES}/{certificate_file(tls.certificate)}"
+    return f" ssl crt {crt} ssl-min-ver TLSv{word(tls.min_version)}{more}"
 
 
 def _backend(frontend: Frontend, servers: Sequence[Server]) -> list[str]:
-    lines = [f"backend {word(frontend.name)}", f"    mode {frontend.protocol.value}", "    balance roundrobin"]
+    traffic = frontend.traffic
+    lines = [f"backend {word(frontend.name)}", f"    mode {_mode(frontend)}", f"    balance {traffic.balance.value}"]
+    if traffic.balance is Balance.SOURCE:
+        lines.append("    hash-type consistent")  # without it no server can come while it runs
+    lines += [f"    timeout server {_ms(traffic.idle_s)}", f"    timeout check {_ms(traffic.check.timeout_s)}"]
     if frontend.protocol is Protocol.HTTP:
         # A connection that a dying server closed is tried again elsewhere, as long as nothing was answered.
         # Never a request that may not be sent twice.
         lines += ["    retry-on conn-failure empty-response", "    http-request disable-l7-retry unless METH_GET"]
-    if frontend.check_path:
-        lines += ["    option httpchk", f"    http-check send meth GET uri {uri(frontend.check_path)}"]
+    lines += [*_stickiness(frontend), *_http_check(frontend)]
     ordered = sorted(servers, key=lambda server: server.name)
-    return [*lines, *(f"    server {word(s.name)} {word(s.address)}:{s.port} {CHECK}" for s in ordered)]
+    how = _keywords(frontend)
+    return [*lines, *(f"    server {word(s.name)} {word(s.address)}:{s.port} {how}" for s in ordered)]
 
 
-def add_commands(server: Server) -> tuple[str, ...]:
+def _stickiness(frontend: Frontend) -> list[str]:
+    if frontend.traffic.sticky is Sticky.SOURCE:
+        table = f"stick-table type ip size {CLIENTS} expire {REMEMBERED} peers vmrole"
+        return [f"    {table}", "    stick on src"]
+    if frontend.traffic.sticky is Sticky.COOKIE:
+        # Of the server's address and a key: the same after a reload, a restart or a reimage, and it names nobody.
+        secure = " secure" if frontend.traffic.tls else ""
+        cookie = f"cookie {COOKIE} insert indirect nocache httponly{secure} dynamic"
+        return [f"    {cookie}", f"    dynamic-cookie-key {_cookie_key(frontend.name)}"]
+    return []
+
+
+def _cookie_key(backend: str) -> str:
+    return hashlib.sha256(backend.encode()).hexdigest()[:16]
+
+
+def _http_check(frontend: Frontend) -> list[str]:
+    if not frontend.check_path:
+        return []
+    first, last = frontend.traffic.check.status
+    return [
+        "    option httpchk",
+        f"    http-check send meth GET uri {uri(frontend.check_path)}",
+        f"    http-check expect status {first}-{last}",
+    ]
+
+
+def _keywords(frontend: Frontend) -> str:
+    """What a server's line says beside its address, in the file and on the runtime socket alike."""
+    traffic, check = frontend.traffic, frontend.traffic.check
+    words = [f"check inter {_ms(check.interval_s)} rise {check.rise} fall {check.fall}"]
+    if check.port:
+        words.append(f"port {check.port}")
+    elif frontend.check_path and frontend.protocol is Protocol.HTTPS:
+        words.append("check-ssl verify none")  # it is asked by its address, which no certificate names
+    if traffic.proxy_protocol:
+        # Without a port of its own the check comes to who expects the header.
+        words.append("send-proxy-v2" if check.port else "send-proxy-v2 check-send-proxy")
+    if traffic.max_per_instance:
+        words.append(f"maxconn {traffic.max_per_instance}")
+    return " ".join(words)
+
+
+def _mode(frontend: Frontend) -> str:
+    return "http" if frontend.protocol is Protocol.HTTP else "tcp"
+
+
+def _ms(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
+def add_command(server: Server, frontend: Frontend) -> str:
     """Bring a server in: a new one starts in maintenance and without checks (management guide, "add server")."""
     name = f"{word(server.backend)}/{word(server.name)}"
-    return (
-        f"add server {name} {word(server.address)}:{server.port} {CHECK}",
-        f"enable health {name}",
-        f"enable server {name}",
-    )
+    return f"add server {name} {word(server.address)}:{server.port} {_keywords(frontend)}"
+
+
+def enable_commands(server: Server, frontend: Frontend) -> tuple[str, ...]:
+    """Let a server that was added serve. Each of these may be given again."""
+    name = f"{word(server.backend)}/{word(server.name)}"
+    cookie = f"set dynamic-cookie-key backend {word(server.backend)} {_cookie_key(frontend.name)}"
+    # A server that comes while HAProxy runs has no cookie until the key is set again (2.6.12).
+    is_cookie = frontend.traffic.sticky is Sticky.COOKIE
+    return (*((cookie,) if is_cookie else ()), f"enable health {name}", f"enable server {name}")
 
 
 def state_command(backend: str, name: str, state: str) -> str:
     return f"set server {word(backend)}/{word(name)} state {word(state)}"
 
 
+def down_command(backend: str, name: str) -> str:
+    """Take a server for down until its checks say otherwise."""
+    return f"set server {word(backend)}/{word(name)} health down"
+
+
 def delete_command(backend: str, name: str) -> str:
     return f"del server {word(backend)}/{word(name)}"
 
 
-def shutdown_command(backend: str, name: str) -> str:
-    return f"shutdown sessions server {word(backend)}/{word(name)}"
+def of_process(pid: int, command: str) -> str:
+    """``command`` for one worker, also one that a reload has replaced; to be given to the master."""
+    return f"@!{pid} {command}"
+
+
+def every_session_command() -> str:
+    return "show sess"
+
+
+def session_command(session: str) -> str:
+    """End a session that ``show sess`` names. A worker that was replaced takes no command about a server (2.6.12)."""
+    return f"shutdown session {word(session)}"
 
 
 def sessions_command() -> str:
-    """Statistics of servers only (type 4), of every backend."""
-    return "show stat -1 4 -1"
+    """Statistics of backends (type 2) and their servers (type 4)."""
+    return "show stat -1 6 -1"
 
 
 def word(text: str) -> str:

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from datetime import datetime
 
+from tests.bench.events import event_rows
 from tests.bench.images import image_rows
 from tests.bench.scale import agent_rows, scale_rows
 from tests.bench.seed import seed_row
@@ -42,6 +43,7 @@ def main():
             *overlays(lab, home),
             *acts(lab, home),
             seed_row(),
+            *event_rows(lab, home),
             *image_rows(home),
             *agent_rows(lab, home),
             *scale_rows(),

@@ -1,17 +1,11 @@
 """What every balancer promises, and what HAProxy does with traffic meanwhile."""
 
 import contextlib
-import os
-import shutil
-import signal
-import tempfile
+import threading
 from dataclasses import replace
-from ipaddress import IPv4Network
-from pathlib import Path
 
 import pytest
 
-from orchestrator.config.site import Site
 from orchestrator.drivers.haproxy import HaproxyBalancer
 from orchestrator.engine.rotation import fingerprint, layout
 from orchestrator.errors import Refused
@@ -20,7 +14,8 @@ from orchestrator.model.spec import Protocol
 from orchestrator.model.world import ServerState
 from tests.fakes.balancer import FakeBalancer
 
-from .netns import Namespace, Web, eventually, namespace, processes_naming, web
+from .conftest import no_certificate, site
+from .netns import Namespace, Web, eventually, processes_naming, web
 
 VIP = "198.51.100.1"
 FRONT = Frontend("hello.production.web.http", VIP, 80, Protocol.HTTP)
@@ -73,7 +68,7 @@ class BalancerContract:
 
     def test_adding_a_server_twice(self, running):
         for _again in range(2):
-            running.add_server(TWO)
+            running.add_server(TWO, FRONT)
             assert set(running.observe().servers) == keys(ONE, TWO)
             assert running.observe().servers[TWO.backend, TWO.name].state is ServerState.READY
 
@@ -89,7 +84,7 @@ class BalancerContract:
 
     def test_a_drained_server_comes_back_when_it_is_added(self, running):
         running.drain_server(ONE.backend, ONE.name)
-        running.add_server(ONE)
+        running.add_server(ONE, FRONT)
         assert running.observe().servers[ONE.backend, ONE.name].state is ServerState.READY
 
     def test_a_drained_server_goes(self, running):
@@ -108,12 +103,12 @@ class BalancerContract:
 
     def test_a_server_that_was_removed_can_come_back_with_another_address(self, running):
         running.remove_server(ONE.backend, ONE.name)
-        running.add_server(replace(ONE, port=9009))
+        running.add_server(replace(ONE, port=9009), FRONT)
         assert running.observe().servers[ONE.backend, ONE.name].port == 9009
 
     def test_a_server_without_a_backend_is_refused(self, running):
         with pytest.raises(Refused):
-            running.add_server(replace(ONE, backend="nothing"))
+            running.add_server(replace(ONE, backend="nothing"), replace(FRONT, name="nothing"))
         assert set(running.observe().servers) == keys(ONE)
 
     @pytest.mark.parametrize("bad", [replace(FRONT, vip="198.51.100.77"), replace(OTHER, vip="198.51.100.77")])
@@ -151,6 +146,12 @@ class BalancerContract:
         seen = running.observe()
         assert (seen.running, set(seen.servers)) == (True, keys(ONE, TWO))
 
+    def test_its_death_wakes_whoever_watches(self, running, kill):
+        woken = threading.Event()
+        running.watch(woken.set)
+        kill()
+        assert woken.wait(2)
+
 
 class TestFakeBalancer(BalancerContract):
     @pytest.fixture
@@ -161,44 +162,31 @@ class TestFakeBalancer(BalancerContract):
     def kill(self, balancer):
         return balancer.kill
 
+    def test_what_a_reload_left_to_a_server_is_seen_until_it_is_removed(self, running):
+        running.sessions[ONE.backend, ONE.name] = 1
+        running.configure([FRONT, OTHER], [TWO])
+        left = running.observe().servers[ONE.backend, ONE.name]
+        assert (left.state, left.sessions) == (ServerState.DRAIN, 1)
+        running.remove_server(ONE.backend, ONE.name)
+        assert set(running.observe().servers) == keys(TWO)
+
     def test_sessions_end_with_their_server(self, running):
         running.sessions[ONE.backend, ONE.name] = 2
         assert running.observe().servers[ONE.backend, ONE.name].sessions == 2
         running.remove_server(ONE.backend, ONE.name)
-        running.add_server(ONE)
+        running.add_server(ONE, FRONT)
         assert running.observe().servers[ONE.backend, ONE.name].sessions == 0
 
 
 @pytest.mark.real
 class TestHaproxy(BalancerContract):
     @pytest.fixture
-    def space(self):
-        with namespace() as made:
-            yield made
+    def balancer(self, haproxy):
+        return haproxy
 
     @pytest.fixture
-    def folder(self):
-        made = Path(tempfile.mkdtemp(prefix="vmr", dir="/tmp"))  # a socket's path is short
-        yield made
-        for pid in processes_naming(str(made)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(made)
-
-    @pytest.fixture
-    def balancer(self, space: Namespace, folder: Path):
-        return HaproxyBalancer(Site((), IPv4Network("198.51.100.0/24"), space.prefix, "lo"), folder / "run")
-
-    @pytest.fixture
-    def kill(self, folder: Path):
-        def at_once() -> None:
-            pids = processes_naming(str(folder))
-            assert pids
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            eventually(lambda: not processes_naming(str(folder)))
-
-        return at_once
+    def kill(self, kill_haproxy):
+        return kill_haproxy
 
     @pytest.fixture
     def webs(self, space: Namespace):
@@ -222,7 +210,7 @@ class TestHaproxy(BalancerContract):
     def test_requests_go_to_the_servers_in_rotation(self, serving, space, webs):
         _one, two = webs
         assert space.get(VIP, 80) == "one"
-        serving.add_server(self.behind(two, TWO))
+        serving.add_server(self.behind(two, TWO), FRONT)
         assert {space.get(VIP, 80) for _n in range(6)} == {"one", "two"}
         serving.remove_server(ONE.backend, ONE.name)
         assert {space.get(VIP, 80) for _n in range(4)} == {"two"}
@@ -245,7 +233,7 @@ class TestHaproxy(BalancerContract):
         with space.connect(VIP, 80) as slow:
             slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
             assert one.asked.wait(5)
-            serving.add_server(self.behind(two, TWO))
+            serving.add_server(self.behind(two, TWO), FRONT)
             serving.drain_server(ONE.backend, ONE.name)
             assert {space.get(VIP, 80) for _n in range(4)} == {"two"}
             seen = serving.observe().servers
@@ -280,7 +268,7 @@ class TestHaproxy(BalancerContract):
         with space.connect(VIP, 80) as slow:
             slow.sendall(b"GET /slow HTTP/1.0\r\n\r\n")
             assert one.asked.wait(5)
-            serving.add_server(self.behind(two, TWO))
+            serving.add_server(self.behind(two, TWO), FRONT)
             serving.remove_server(ONE.backend, ONE.name)
             answer = b"".join(iter(lambda: slow.recv(65536), b""))
         assert answer.endswith(b"\r\n\r\ntwo")
@@ -297,7 +285,7 @@ class TestHaproxy(BalancerContract):
         assert running.observe().servers[key].state is ServerState.DRAIN
 
     def test_it_outlives_the_one_that_started_it(self, running, space, folder):
-        again = HaproxyBalancer(Site((), IPv4Network("198.51.100.0/24"), space.prefix, "lo"), folder / "run")
+        again = HaproxyBalancer(site(space), folder / "run", no_certificate)
         assert again.observe() == running.observe()
         again.stop()
         assert not running.observe().running

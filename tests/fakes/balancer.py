@@ -1,6 +1,6 @@
 """HAProxy in memory: frontends, servers, addresses, and the file for its next start."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.engine.rotation import fingerprint, layout
 from orchestrator.errors import BalancerAway, Refused
@@ -13,9 +13,10 @@ Key = tuple[str, str]
 
 
 class FakeBalancer:
-    """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would. ``sessions``: set by tests.
+    """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would.
 
-    ``down``, set by tests: names of servers of which HAProxy's own checks fail.
+    ``sessions``: set by tests; a reload leaves them to a process that goes on beside the new one. ``down``, set by
+    tests: names of servers of which HAProxy's own checks fail.
     """
 
     def __init__(self, faults: Faults | None = None) -> None:
@@ -28,11 +29,17 @@ class FakeBalancer:
         self.states: dict[Key, ServerState] = {}
         self.sessions: dict[Key, int] = {}
         self.down: set[str] = set()
+        self.wakes: set[Callable[[], None]] = set()
         self._file: tuple[tuple[Frontend, ...], tuple[Server, ...]] | None = None
 
     def kill(self) -> None:
         self.is_running, self.frontends, self.servers = False, (), {}
         self.states, self.sessions = {}, {}
+        for wake in self.wakes:
+            wake()
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        self.wakes.add(wake)
 
     def observe(self) -> BalancerSeen:
         if self.is_away:
@@ -41,6 +48,11 @@ class FakeBalancer:
         if not self.is_running:
             return BalancerSeen(saved=saved, vips=frozenset(self.vips))
         servers = {
+            key: ServerSeen("", 0, ServerState.DRAIN, True, count)
+            for key, count in self.sessions.items()
+            if count and key[0] in {front.name for front in self.frontends}
+        }
+        servers |= {
             key: ServerSeen(
                 server.address, server.port, self.states[key], key[1] not in self.down, self.sessions.get(key, 0)
             )
@@ -68,7 +80,6 @@ class FakeBalancer:
         self.is_running, self.frontends = True, tuple(frontends)
         self.servers = {(server.backend, server.name): server for server in servers}
         self.states = dict.fromkeys(self.servers, ServerState.READY)
-        self.sessions = {}  # those of before go on in a process that nobody sees
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._effect("save")
@@ -87,11 +98,11 @@ class FakeBalancer:
         self._effect("remove_vip", vip)
         self.vips.discard(vip)
 
-    def add_server(self, server: Server) -> None:
+    def add_server(self, server: Server, frontend: Frontend) -> None:
         self._effect("add_server", server.name)
         if not self.is_running:
             raise BalancerAway("HAProxy does not run")
-        if server.backend not in {front.name for front in self.frontends}:
+        if server.backend != frontend.name or frontend not in self.frontends:
             raise Refused(f"no backend {server.backend}")
         self.servers.setdefault((server.backend, server.name), server)
         self.states[server.backend, server.name] = ServerState.READY

@@ -15,14 +15,19 @@ from orchestrator.model.spec import (
     Command,
     Disk,
     DiskKind,
+    Endpoint,
     File,
     MachineSpec,
+    Protocol,
     SecretRef,
     Setup,
     Size,
+    Tls,
+    Traffic,
     User,
     When,
 )
+from orchestrator.model.traffic import Balance, Check, Sticky
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, HostSeen, Lease, World
 from orchestrator.render import cloudinit, commands, haproxy, template
@@ -94,6 +99,19 @@ def _haproxy() -> str:
     return haproxy.config_text(frontends([WANTED]), members)
 
 
+def _every_option() -> str:
+    tls = Tls(SecretRef("store:site", "5eed"))
+    wanted = (
+        replace(HTTP, traffic=Traffic(Check(1.0, 0.5), Balance.LEASTCONN, Sticky.COOKIE, False, 1000, 50, 90.0, tls)),
+        Endpoint("shop", (443, 443), 8443, Protocol.HTTPS, check_path="/healthz"),
+        Endpoint("mail", (25, 25), 2525, traffic=Traffic(balance=Balance.SOURCE, proxy_protocol=True)),
+        Endpoint("chat", (6667, 6667), 6667, traffic=Traffic(Check(port=8081), sticky=Sticky.SOURCE)),
+    )
+    some = role(endpoints=wanted)
+    members = [server for each in MEMBERS for server in servers(each, some)]
+    return haproxy.config_text(frontends([deployment(service(some))]), members)
+
+
 def _seed(name: str, setup: Setup = SETUP) -> str:
     known = record(machine=MachineSpec(DIGEST, Size(), setup, DISKS[:1] if setup is FULL else ()))
     return cloudinit.seed(known, AROUND, lambda _secret: b"s3cret\n").files()[name].decode()
@@ -131,6 +149,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "volume-overlay.xml": lambda: overlay_xml(web(0), DIGEST, 2 * 1024**3, OWNER) + "\n",
     "volume-seed.xml": lambda: raw_volume_xml(web(0).seed, 4096, "0600") + "\n",
     "haproxy.cfg": _haproxy,
+    "haproxy-options.cfg": _every_option,
     "meta-data": lambda: _seed("meta-data") + "\n",
     "user-data": lambda: _seed("user-data"),
     "network-config": lambda: _seed("network-config") + "\n",

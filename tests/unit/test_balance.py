@@ -81,7 +81,7 @@ def test_the_steps_to_what_is_wanted(wanted, members, seen, steps):
 @pytest.mark.parametrize("state", [ServerState.MAINT, ServerState.DRAIN])
 def test_a_server_that_was_left_half_way_is_enabled(state):
     half = {(ONE.backend, ONE.name): ServerSeen(ONE.address, ONE.port, state, False)}
-    assert steps_of(FRONTS, (ONE,), serving(ONE, servers=half)) == (AddServer(ONE),)
+    assert steps_of(FRONTS, (ONE,), serving(ONE, servers=half)) == (AddServer(ONE, FRONTS[0]),)
 
 
 @pytest.mark.parametrize(
