@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.model.record import Failure, Stage
-from orchestrator.model.spec import Endpoint
+from orchestrator.model.spec import Endpoint, Repair
 from orchestrator.model.world import ServerState
 from tests.fakes.build import HTTP, role, service
 from tests.fakes.world import FakeWorld
@@ -17,7 +17,8 @@ BACKENDS = {"hello.production.web.http", "hello.production.web.always"}
 
 def ready(instances: int = 1) -> FakeWorld:
     world = FakeWorld()
-    world.up(service(role(instances=instances, endpoints=(HTTP, ALWAYS))))
+    # Without repair: what has failed stays as it is.
+    world.up(service(role(instances=instances, endpoints=(HTTP, ALWAYS), repair=Repair(is_on=False))))
     world.settle()
     return world
 
