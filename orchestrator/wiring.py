@@ -18,6 +18,7 @@ from orchestrator.drivers.haproxy import HaproxyBalancer
 from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.images import Repository
 from orchestrator.drivers.lease import FileLease
+from orchestrator.drivers.secrets import SecretStore
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.drivers.sqlite import SqliteStore
 from orchestrator.errors import Busy, Refused
@@ -42,6 +43,7 @@ class Wiring:
     images: Repository
     lease: FileLease
     loop: Loop
+    secrets: SecretStore
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -88,9 +90,11 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
     balancer, images = HaproxyBalancer(site, home / "run"), repository(home, clock)
     guests = AgentGuests()
     observer = Observer(hosts, guests, balancer)
-    loop = Loop(observer, Effects(hosts, guests, balancer, images, IsoSeeds(), store, report), clock)
+    secrets = SecretStore(home)
+    effects = Effects(hosts, guests, balancer, images, IsoSeeds(), store, report, secrets)
+    loop = Loop(observer, effects, clock)
     try:
-        yield Wiring(home, site, clock, store, hosts, balancer, images, FileLease(home / "loop.lock"), loop)
+        yield Wiring(home, site, clock, store, hosts, balancer, images, FileLease(home / "loop.lock"), loop, secrets)
     finally:
         loop.close()
         store.close()

@@ -33,6 +33,7 @@ COMMANDS = {
     "exec": ("instance", "Run a command inside an instance."),
     "volume": ("volume", "Volumes: list, show, snapshot, restore, delete."),
     "image": ("image", "Base images: build, list, show."),
+    "secret": ("secret", "Secrets: store a value under a name, list the names, delete."),
     "recover": ("recover", "Rebuild a lost or damaged store from the hosts."),
     "lab": ("lab", "Throw-away libvirt hosts on this machine."),
     "doctor": ("doctor", "Check what vmrole needs, and say how to mend what is missing."),

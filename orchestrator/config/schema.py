@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from orchestrator.config.quantities import bounded, mebibytes, seconds
+from orchestrator.config.secretform import Source  # noqa: TC001 - pydantic reads it
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
@@ -229,15 +230,23 @@ class SizeForm(_Form):
 
 
 class FileForm(_Form):
-    """A file that setup writes."""
+    """A file that setup writes: its ``content``, or a ``secret``."""
 
     path: Annotated[str, AfterValidator(_absolute)]
-    content: str
+    content: str | None = None
+    secret: Source | None = None
     mode: Mode = "0644"
     owner: Owner = "root:root"
 
+    @model_validator(mode="after")
+    def _is_one(self) -> FileForm:
+        if (self.content is None) == (self.secret is None):
+            raise ValueError("needs exactly one of content, secret")
+        return self
+
     def value(self) -> spec.File:
-        return spec.File(self.path, self.content, self.mode, self.owner)
+        content = spec.SecretRef(self.secret) if self.secret is not None else self.content or ""
+        return spec.File(self.path, content, self.mode, self.owner)
 
 
 class SetupForm(_Form):

@@ -84,7 +84,7 @@ def _through_setup(record: InstanceRecord, guest: GuestSeen, now: float) -> Inst
         line = replace(line, setup=now)
     if guest.settled and not guest.waiting and not guest.failed:
         line = replace(line, services=now)
-        return replace(record, timeline=line, starts=0, failure=None)
+        return replace(record, timeline=line, starts=0, failure=None, is_set_up=True)
     return replace(record, timeline=line)
 
 

@@ -146,6 +146,7 @@ def undone(record: InstanceRecord, kept: Kept) -> InstanceRecord:
 
 def as_successor(record: InstanceRecord, after: Successor) -> InstanceRecord:
     """The instance as it will be once ``after`` has taken over, for making its disks beforehand."""
+    kept = record.kept if after.act is Act.UNDO else None
     return replace(
         record,
         generation=after.generation,
@@ -157,6 +158,7 @@ def as_successor(record: InstanceRecord, after: Successor) -> InstanceRecord:
         farewell=None,
         failure=None,
         starts=0,
+        is_set_up=kept is not None and kept.is_set_up,
     )
 
 
@@ -165,6 +167,7 @@ def succeed(record: InstanceRecord, after: Successor, *, timeout_s: float, keep:
     kept = record.kept if after.act is Act.UNDO else None
     is_kept = keep and record.has_run and after.act is not Act.RELOCATE
     old_failure = record.failure if record.failure is not None and record.failure.is_final else None
+    old = Kept(record.generation, record.machine, record.boot, old_failure, is_set_up=record.is_set_up)
     return replace(
         as_successor(record, after),
         timeline=Timeline(requested=now),
@@ -174,7 +177,7 @@ def succeed(record: InstanceRecord, after: Successor, *, timeout_s: float, keep:
         has_run=kept is not None,
         failure=kept.failure if kept is not None else None,
         reboot=None,
-        kept=Kept(record.generation, record.machine, record.boot, old_failure) if is_kept else None,
+        kept=old if is_kept else None,
     )
 
 

@@ -96,6 +96,15 @@ class DefineDomain:
     machine: MachineId
     spec: MachineSpec
     place: int
+    has_seed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EjectSeed:
+    """Take a machine's answer file out of its disc drive: it has kept what it needs of it."""
+
+    host: str
+    machine: MachineId
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +300,7 @@ class ForgetDeployment:
 Action = (
     CreatePool | DeletePool | PlaceImage | CreateNetwork | ChangeLeases | DeleteNetwork
     | CreateOverlay | CreateSeed | CreateDisk | GrowDisk | MoveVolume | SaveCopy
-    | DefineDomain | StartDomain | ShutDown | DestroyDomain | ResumeDomain | UndefineDomain | DeleteVolume
+    | DefineDomain | EjectSeed | StartDomain | ShutDown | DestroyDomain | ResumeDomain | UndefineDomain | DeleteVolume
     | ConfigureBalancer | SaveServers | StopBalancer | AddVip | RemoveVip | AddServer | DrainServer | RemoveServer
     | SaveInstance | ForgetInstance | ForgetDeployment
 )  # fmt: skip

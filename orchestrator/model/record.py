@@ -96,7 +96,7 @@ class Successor:
 class Kept:
     """The machine before the last reimage: its overlay is kept for a way back.
 
-    ``until``: Unix seconds, None as long as the new machine has not been ready.
+    ``until``: Unix seconds, None as long as the new machine has not been ready. ``is_set_up``: as of an instance.
     """
 
     generation: int
@@ -104,6 +104,7 @@ class Kept:
     boot: int
     failure: Failure | None = None
     until: float | None = None
+    is_set_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ class InstanceRecord:
     ``newest``: the highest generation that any machine of it was given. ``place`` counts the places it has lived in.
     ``reboot``: when a reboot was asked for that is still to be done. ``volumes``: names of those that have been in
     use, of which none is ever made anew. ``held``: the deployment's revision at which it was given an older machine
-    back: what that revision asks for is not asked of it again.
+    back: what that revision asks for is not asked of it again. ``is_set_up``: the machine has been ready: it needs its
+    answer file no more.
     """
 
     id: InstanceId
@@ -169,6 +171,7 @@ class InstanceRecord:
     farewell: Farewell | None = None
     volumes: tuple[str, ...] = ()
     held: int = 0
+    is_set_up: bool = False
     version: int = 0
 
 

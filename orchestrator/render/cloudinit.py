@@ -12,14 +12,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.model.names import MachineId
+from orchestrator.model.spec import SecretRef
 from orchestrator.render.disks import mount_argv, own_argv
+from orchestrator.render.keeping import keep_argv
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.model.record import InstanceRecord
     from orchestrator.model.spec import File, MachineSpec
 
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
 LABEL = "cidata"
+# cloud-init makes one script of them: that one of ours failed is told after the user's own commands have run.
+NOTED = "[ $? -eq 0 ] || trap 'exit 1' EXIT"
 SETTINGS_PATH = "/etc/vmrole/settings.json"
 
 
@@ -39,9 +45,12 @@ class Seed:
         }
 
 
-def seed(record: InstanceRecord) -> Seed:
-    """The answer file of an instance's current machine; a new generation is a new instance-id, so setup runs anew."""
-    return Seed(_meta_data(record), _user_data(record.machine), _network_config(record.id.mac))
+def seed(record: InstanceRecord, reveal: Callable[[SecretRef], bytes]) -> Seed:
+    """The answer file of an instance's current machine; a new generation is a new instance-id, so setup runs anew.
+
+    ``reveal`` is asked only for the secrets that setup uses.
+    """
+    return Seed(_meta_data(record), _user_data(record.machine, reveal), _network_config(record.id.mac))
 
 
 def _meta_data(record: InstanceRecord) -> str:
@@ -68,20 +77,20 @@ def _network_config(mac: str) -> str:
     return json.dumps({"version": 2, "ethernets": {"nic0": nic}})
 
 
-def _user_data(machine: MachineSpec) -> str:
+def _user_data(machine: MachineSpec, reveal: Callable[[SecretRef], bytes]) -> str:
     setup, disks = machine.setup, machine.disks
-    config: dict[str, object] = {"write_files": [_file(file) for file in setup.files]}
+    files = [_file(file, reveal) for file in setup.files]
+    config: dict[str, object] = {"write_files": files, "bootcmd": [keep_argv(), NOTED]}
     if setup.settings:
         settings = json.dumps(dict(setup.settings), indent=1)
         config["write_files"] = [
-            *(_file(file) for file in setup.files),
+            *files,
             _entry(SETTINGS_PATH, settings.encode(), "0600", "root:root"),
         ]
     if setup.ssh_authorized_keys:
         config["ssh_authorized_keys"] = list(setup.ssh_authorized_keys)
     if disks:
-        # cloud-init makes one script of them: that a disk failed is told after the user's own commands have run.
-        config["bootcmd"] = [mount_argv(disks), "[ $? -eq 0 ] || trap 'exit 1' EXIT"]
+        config["bootcmd"] = [keep_argv(), NOTED, mount_argv(disks), NOTED]
     if setup.commands or disks:
         # One script too, of which only the last exit code would count.
         owned = [own_argv(disks)] if disks else []
@@ -109,9 +118,9 @@ def merged(ours: dict[str, object], user_data: str) -> dict[str, object]:
     return {key: value for key, value in result.items() if value != []}
 
 
-def _file(file: File) -> dict[str, str]:
-    content = file.content if isinstance(file.content, str) else ""
-    return _entry(file.path, content.encode(), file.mode, file.owner)
+def _file(file: File, reveal: Callable[[SecretRef], bytes]) -> dict[str, str]:
+    content = reveal(file.content) if isinstance(file.content, SecretRef) else file.content.encode()
+    return _entry(file.path, content, file.mode, file.owner)
 
 
 def _entry(path: str, content: bytes, mode: str, owner: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from orchestrator.cli.view import status_json, status_text
 from orchestrator.engine.plan import plan
 from orchestrator.engine.rotation import frontends, servers
 from orchestrator.model.record import Intent
-from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, Setup, Size
+from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, SecretRef, Setup, Size
 from orchestrator.model.world import HostName, HostSeen, Lease, World
 from orchestrator.render import cloudinit, haproxy
 from orchestrator.render.domain import Surroundings, domain_xml
@@ -53,8 +53,12 @@ def _haproxy() -> str:
     return haproxy.config_text(frontends([WANTED]), members)
 
 
+def _no_secret(ref: SecretRef) -> bytes:
+    raise AssertionError(ref)
+
+
 def _seed(name: str) -> str:
-    return cloudinit.seed(record(machine=MachineSpec(DIGEST, Size(), SETUP))).files()[name].decode()
+    return cloudinit.seed(record(machine=MachineSpec(DIGEST, Size(), SETUP)), _no_secret).files()[name].decode()
 
 
 def _status(show: Callable) -> str:

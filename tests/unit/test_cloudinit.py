@@ -10,12 +10,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, Setup, Size
-from orchestrator.render.cloudinit import SETTINGS_PATH, merged, seed
+from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, SecretRef, Setup, Size
+from orchestrator.render.cloudinit import NOTED, SETTINGS_PATH, merged
+from orchestrator.render.cloudinit import seed as rendered
 from orchestrator.render.disks import mount_argv, own_argv
+from orchestrator.render.keeping import keep_argv
 from tests.fakes.build import DIGEST, record
 
+KEEP = [keep_argv(), NOTED]
 DATA = Disk("data", DiskKind.VOLUME, 64, "/srv/data", "app:app", "0750")
+
+
+def seed(of, secrets=None):
+    return rendered(of, lambda ref: (secrets or {})[ref.key])
 
 
 def config(setup: Setup, *disks: Disk) -> dict:
@@ -39,7 +46,7 @@ def test_the_guest_is_named_and_its_one_card_is_found_by_its_address():
 
 
 def test_an_empty_setup_asks_for_nothing():
-    assert config(Setup()) == {}
+    assert config(Setup()) == {"bootcmd": KEEP}
 
 
 def test_the_three_files_of_a_nocloud_disc():
@@ -54,6 +61,14 @@ def test_a_files_content_arrives_byte_for_byte(content, line):
     assert found["runcmd"] == ["set -e", line, [line, line]]  # a line that fails is setup's failure
 
 
+def test_a_secret_is_revealed_into_the_disc_and_nowhere_else():
+    setup = Setup(files=(File("/etc/x", SecretRef("env:X", "k1"), "0600"),))
+    of = record(machine=MachineSpec(DIGEST, Size(), setup))
+    (entry,) = yaml.safe_load(seed(of, {"k1": b"\xffcanary"}).user_data)["write_files"]
+    assert (base64.b64decode(entry["content"]), entry["permissions"]) == (b"\xffcanary", "0600")
+    assert "canary" not in repr(of)
+
+
 def test_settings_are_a_file_that_only_root_reads():
     (entry,) = config(Setup(settings=(("KEY", "s3cret: {}"),)))["write_files"]
     assert (entry["path"], entry["permissions"], entry["owner"]) == (SETTINGS_PATH, "0600", "root:root")
@@ -63,8 +78,7 @@ def test_settings_are_a_file_that_only_root_reads():
 def test_disks_are_there_before_anything_of_the_users_runs():
     theirs = json.dumps({"bootcmd": ["their boot"], "runcmd": ["their run"]})
     found = config(Setup(commands=(Command("ours"),), user_data=theirs), DATA)
-    first, _verdict, *others = found["bootcmd"]
-    assert (first, others) == (mount_argv((DATA,)), ["their boot"])
+    assert found["bootcmd"] == [*KEEP, mount_argv((DATA,)), NOTED, "their boot"]
     assert found["runcmd"] == ["set -e", own_argv((DATA,)), "ours", "their run"]
 
 
@@ -73,7 +87,7 @@ def test_disks_are_there_before_anything_of_the_users_runs():
 @pytest.mark.parametrize("theirs", ["true", "false || true", "exit 0"])
 def test_a_failed_disk_is_told_whatever_the_users_own_commands_do(code, told, theirs):
     """As cloud-init runs bootcmd: all as one script, of which only the exit code counts."""
-    _first, verdict = config(Setup(), DATA)["bootcmd"]
+    *_first, verdict = config(Setup(), DATA)["bootcmd"]
     script = "\n".join([f"(exit {code})", verdict, theirs])
     assert subprocess.run(["sh", "-c", script], check=False, timeout=10).returncode == told
 
