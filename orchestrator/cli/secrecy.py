@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
 from orchestrator.config.secrets import resolved
+from orchestrator.errors import VmroleError
 from orchestrator.model.secretrefs import refs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator.model.record import Intent
     from orchestrator.model.secret import Secret
-    from orchestrator.model.spec import Service
+    from orchestrator.model.spec import SecretRef, Service
     from orchestrator.wiring import Wiring
+
+log = logging.getLogger(__name__)
 
 
 def with_secrets(
@@ -32,7 +37,17 @@ def with_secrets(
 
 def forget_secrets(wiring: Wiring) -> None:
     """Forget the values that no record refers to any more; what is left after a crash goes the next time."""
-    with wiring.secrets.alone():
-        intent = wiring.store.intent()
-        needed = {ref.key for record in (*intent.deployments, *intent.instances) for _path, ref in refs(record)}
-        wiring.secrets.forget_but(needed)
+    try:
+        with wiring.secrets.alone():
+            wiring.secrets.forget_but({ref.key for ref in _needed(wiring.store.intent())})
+    except VmroleError as error:  # what was asked for is done: whoever needs a secret hears of it then
+        log.warning("secrets that nobody needs are not forgotten: %s", error.message)
+
+
+def _needed(intent: Intent) -> set[SecretRef]:
+    return {ref for record in (*intent.deployments, *intent.instances) for _path, ref in refs(record)}
+
+
+def lost(wiring: Wiring) -> list[str]:
+    """Where the secrets come from that records refer to and this home does not have."""
+    return sorted({ref.source for ref in _needed(wiring.store.intent()) if not wiring.secrets.has(ref)})

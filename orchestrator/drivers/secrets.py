@@ -99,13 +99,15 @@ class SecretStore:
             content.kept = {key: value for key, value in content.kept.items() if key in keys}
             self._write(content)
 
+    def has(self, ref: SecretRef) -> bool:
+        return ref.key in self._read().kept
+
     def reveal(self, ref: SecretRef) -> Secret:
         value = self._read().kept.get(ref.key)
         if value is None:
-            raise Refused(
-                f"the secret {ref.source} is not in this home's store",
-                "run `vmrole up FILE` again where the secret can be read: that stores it",
-            )
+            # The hint is in the message, too: a status shows only that.
+            hint = "run `vmrole up FILE` again where it can be read: that stores it"
+            raise Refused(f"the secret {ref.source} is not in this home's store: {hint}", hint)
         return value
 
     def make_key(self) -> None:

@@ -29,7 +29,7 @@ class SecretsContract:
         keep("k1", VALUE)
         with pytest.raises(Refused, match="env:X") as told:
             secrets.reveal(SecretRef("env:X", key))
-        assert "vmrole up" in told.value.hint
+        assert "vmrole up" in told.value.message
 
 
 class TestFakeSecrets(SecretsContract):

@@ -40,7 +40,7 @@ class FakeSecrets:
 
     def reveal(self, ref: SecretRef) -> Secret:
         if ref.key not in self.kept:
-            raise Refused(f"the secret {ref.source} is not in this home's store", "run `vmrole up FILE` again")
+            raise Refused(f"the secret {ref.source} is not in this home's store: run `vmrole up FILE` again")
         return self.kept[ref.key]
 
 
