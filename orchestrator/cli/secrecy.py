@@ -37,6 +37,8 @@ def with_secrets(
 
 def forget_secrets(wiring: Wiring) -> None:
     """Forget the values that no record refers to any more; what is left after a crash goes the next time."""
+    if not wiring.secrets.is_there():
+        return
     try:
         with wiring.secrets.alone():
             wiring.secrets.forget_but({ref.key for ref in _needed(wiring.store.intent())})

@@ -61,6 +61,10 @@ class SecretStore:
         except OSError as error:
             raise StoreAway(f"{self._path} cannot be written: {error.strerror}", "look at its folder") from error
 
+    def is_there(self) -> bool:
+        """Whether anything was ever stored: else there is nothing to forget, and no file to be made for it."""
+        return self._path.exists()
+
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._read().named))
 
