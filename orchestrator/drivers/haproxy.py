@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.drivers._files import write_durably
-from orchestrator.drivers.process import ProgramFailed, run
+from orchestrator.drivers.process import ProgramFailed, plain_env, run
 from orchestrator.engine.rotation import layout
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
@@ -79,7 +79,7 @@ class HaproxyBalancer:
         where = ["-C", str(self._folder), "-f", self._config.name]
         argv = ["haproxy", "-W", "-D", *where, "-S", f"unix@{text.MASTER_SOCKET},mode,600"]
         try:
-            run([*self._prefix, *argv])
+            run([*self._prefix, *argv], env=plain_env())
         except ProgramFailed as error:
             raise Refused(
                 f"HAProxy did not start: {error}", "is one of the ports taken by another program on the VIP?"
