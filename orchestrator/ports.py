@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from orchestrator.model.action import Frontend, Server
     from orchestrator.model.names import DeploymentCopy, DeploymentId, InstanceId, MachineId, VolumeId
     from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent
-    from orchestrator.model.spec import Disk, MachineSpec, Ready
+    from orchestrator.model.secret import Secret
+    from orchestrator.model.spec import Disk, MachineSpec, Ready, SecretRef
     from orchestrator.model.world import BalancerSeen, GuestSeen, HostName, HostSeen, Lease
 
 Progress = Callable[[str], None]
@@ -108,7 +109,11 @@ class Host(Protocol):
     def shut_down(self, machine: MachineId) -> None:
         """Press the power button: ask the guest's kernel to shut down, without its agent."""
 
-    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int) -> None: ...
+    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int, *, has_seed: bool = True) -> None:
+        """Make a machine known. ``has_seed``: its answer file is in its disc drive, which else is empty."""
+
+    def eject_seed(self, machine: MachineId) -> None:
+        """Empty the machine's disc drive, now and for its next starts. Nothing to do if there is no such machine."""
 
     def start_domain(self, machine: MachineId) -> None: ...
 
@@ -206,6 +211,13 @@ class Seeds(Protocol):
     """Makes answer file discs."""
 
     def disc(self, label: str, files: dict[str, bytes]) -> bytes: ...
+
+
+class Secrets(Protocol):
+    """The values that records refer to by a key."""
+
+    def reveal(self, ref: SecretRef) -> Secret:
+        """The value under ``ref.key``. Raises Refused when it is not there."""
 
 
 class Store(Protocol):

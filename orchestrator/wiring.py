@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.config.site import Site, load_site, machine_site
@@ -20,14 +19,15 @@ from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.images import Repository
 from orchestrator.drivers.lease import FileLease
 from orchestrator.drivers.place import Place
+from orchestrator.drivers.secrets import SecretStore
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.drivers.sqlite import SqliteStore
 from orchestrator.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-    from orchestrator.model.spec import SecretRef
     from orchestrator.ports import Progress
 
 TURN_S = 60.0  # a controller's turn may be long: it may be uploading an image
@@ -46,6 +46,7 @@ class Wiring:
     images: Repository
     lease: FileLease
     loop: Loop
+    secrets: SecretStore
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -80,17 +81,6 @@ def repository(home: Path, clock: SystemClock) -> Repository:
     return Repository(make_home(home) / "images", clock)
 
 
-def certificate(ref: SecretRef) -> str:
-    """The PEM that a reference stands for, if it is a file. Raises Refused."""
-    kind, _, path = ref.source.partition(":")
-    try:
-        if kind == "file" and Path(path).is_absolute():
-            return Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"the certificate {ref.source} cannot be read: {error}") from error
-    raise Refused(f"the certificate {ref.source} cannot be read", "name it as file:/ABSOLUTE/PATH")
-
-
 @contextlib.contextmanager
 def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) -> Iterator[Wiring]:
     """Everything, connected; closed at the end. ``report`` is told of steps that take long."""
@@ -98,12 +88,14 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
     site = site_of(home, connect, cache_dir)
     clock, store = SystemClock(), SqliteStore(home / "vmrole.db", owner)
     hosts = {host.name: LibvirtHost(host, owner) for host in site.hosts}
-    balancer, images = HaproxyBalancer(site, home / "run", certificate), repository(home, clock)
-    guests = AgentGuests(place=Place(site.balancer))
+    secrets = SecretStore(home)
+    balancer, images = HaproxyBalancer(site, home / "run", secrets.reveal), repository(home, clock)
+    guests = AgentGuests(place=Place(site.balancer), reveal=secrets.reveal)
     observer = Observer(hosts, guests, balancer)
-    loop = Loop(observer, Effects(hosts, guests, balancer, images, IsoSeeds(), store, report), clock)
+    effects = Effects(hosts, guests, balancer, images, IsoSeeds(), store, report, secrets)
+    loop = Loop(observer, effects, clock)
     try:
-        yield Wiring(home, site, clock, store, hosts, balancer, images, FileLease(home / "loop.lock"), loop)
+        yield Wiring(home, site, clock, store, hosts, balancer, images, FileLease(home / "loop.lock"), loop, secrets)
     finally:
         loop.close()
         guests.close()

@@ -33,6 +33,7 @@ def recover(context: Context) -> None:
       vmrole recover
       vmrole status hello
     """
+    from orchestrator.cli.secrecy import lost
     from orchestrator.wiring import wired
 
     aside = _set_aside_if_damaged(context)
@@ -40,6 +41,8 @@ def recover(context: Context) -> None:
         click.echo(f"the store is damaged: moved aside to {aside}")
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
         count = _rebuild(wiring)
+        for source in lost(wiring):
+            click.echo(f"the secret {source} is lost: what has it runs on; `vmrole up FILE` stores it again", err=True)
     if not count:
         click.echo("nothing to recover: the hosts have nothing that the store does not know")
 

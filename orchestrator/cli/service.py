@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -87,6 +88,7 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
       vmrole up examples/hello.yaml
     """
     from orchestrator.cli.progress import display
+    from orchestrator.cli.secrecy import forget_secrets
     from orchestrator.config.servicefile import load
     from orchestrator.wiring import wired
 
@@ -96,6 +98,7 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
         wait_s = timeout if timeout is not None else _patience(service)
         rest = settle(wiring, record.id, shown, wait_s, is_enough=_is_started if no_wait else None)
         warnings = [*_untested(wiring, record), *odd_user_data(service)]
+        forget_secrets(wiring)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     _report_up(rest, record, is_new=is_new, no_wait=no_wait)
@@ -135,18 +138,22 @@ def _patience(service: Service) -> float:
 
 def _write_intent(wiring: Wiring, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
     """Check the file against what is there, then store what it wants; whether that was news."""
+    from orchestrator.cli.secrecy import with_secrets
     from orchestrator.engine.deploy import retried
 
+    service, values = with_secrets(wiring, service, file, is_lasting=True)
     intent = wiring.store.intent()
     world = wiring.loop.see()
     record = wanted_record(wiring, intent, world, service, file)
     known = intent.deployment(record.id)
     is_new = record != known
     try:
-        for instance in retried(intent, record, wiring.clock.now()):
-            wiring.store.save_instance(instance)
-        if is_new:
-            wiring.store.save_deployment(record, _event(wiring, record))
+        with wiring.secrets.alone() if values else contextlib.nullcontext():
+            wiring.secrets.keep(values)
+            for instance in retried(intent, record, wiring.clock.now()):
+                wiring.store.save_instance(instance)
+            if is_new:
+                wiring.store.save_deployment(record, _event(wiring, record))
     except StoreConflict as error:
         raise StoreConflict(
             f"another vmrole changed {service.name} at the same moment", "run the same command again"
@@ -322,6 +329,7 @@ def plan(context: Context, file: Path, as_json: bool) -> None:
       vmrole plan examples/hello.yaml
     """
     from orchestrator.cli.forecast import forecast_json, forecast_text
+    from orchestrator.cli.secrecy import with_secrets
     from orchestrator.cli.view import print_json
     from orchestrator.config.servicefile import load
     from orchestrator.engine.deploy import after, retried
@@ -330,6 +338,7 @@ def plan(context: Context, file: Path, as_json: bool) -> None:
 
     service = load(file, _image_problem(context))
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
+        service, _values = with_secrets(wiring, service, file, is_lasting=False)
         intent, world, now = wiring.store.intent(), wiring.loop.see(), wiring.clock.now()
         record = wanted_record(wiring, intent, world, service, file)
         future = after(intent, record, retried(intent, record, now))
@@ -339,56 +348,6 @@ def plan(context: Context, file: Path, as_json: bool) -> None:
         print_json(forecast_json(intent, record, made, volumes))
     else:
         click.echo(forecast_text(intent, record, made, volumes))
-
-
-@click.command()
-@click.argument("service")
-@click.option("--volumes", is_flag=True, help="Delete its volumes and their snapshots, too.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--timeout", type=Time(), default="5m", show_default=True, metavar="TIME", help="Wait no longer than this."
-)
-@click.pass_obj
-def down(context: Context, service: str, volumes: bool, yes: bool, timeout: float) -> None:
-    """Delete a deployment: its machines with overlays and local storage, its network, its VIP.
-
-    Volumes stay, and the instances of the same service get them again, unless --volumes is said. Connections may
-    finish and guests shut down first. Asks first on a terminal. Works on a deployment in any state, also failed.
-
-    \b
-    Example:
-      vmrole down hello --yes
-    """
-    from orchestrator.cli.image_care import sweep_leaving
-    from orchestrator.cli.progress import display
-    from orchestrator.control.settle import End
-    from orchestrator.engine.deploy import withdrawn
-    from orchestrator.model.record import Event
-    from orchestrator.wiring import wired
-
-    with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
-        intent = wiring.store.intent()
-        record = find_deployment(intent, service)
-        fate = "and their volumes" if volumes else "; volumes are kept"
-        count = len(intent.members(record.id))
-        confirm(f"Delete {service}, {count} instances with overlays and local storage{fate}?", yes=yes)
-        gone = withdrawn(record, with_volumes=volumes)
-        if gone != record:
-            event = Event(wiring.clock.now(), str(record.id), "deletion is wanted", actor="down")
-            wiring.store.save_deployment(gone, event)
-        with display() as shown:
-            rest = settle(wiring, record.id, shown, timeout)
-        if rest.end is End.GONE:
-            sweep_leaving(wiring)
-    if rest.end is not End.GONE:
-        said = [s.reason for s in rest.plan.instances if s.record.id.deployment == record.id]
-        said += [found.reason for found in rest.plan.deployments if found.id == record.id]
-        reasons = "; ".join(dict.fromkeys(filter(None, said)))
-        raise rest.error or HostAway(
-            f"{service} is not wholly deleted yet: {reasons or 'its last steps do not succeed'}",
-            "run the same command again",
-        )
-    click.echo(f"{service} is deleted")
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from orchestrator.config.quantities import bounded, seconds
+from orchestrator.config.secretform import SecretForm  # noqa: TC001 - pydantic reads it at run time
 from orchestrator.model import spec, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
-_SOURCE = re.compile(r"(?:file|env|store):\S+")
 NOT_ON_VIP = "an internal endpoint has a target only: it is not on the VIP"
 OF_THE_VIP = (
     "balance", "sticky", "proxy_protocol", "max_connections", "max_connections_per_instance", "idle_timeout", "tls",
@@ -28,12 +28,6 @@ OF_THE_VIP = (
 def _url_path(text: str) -> str:
     if not _PATH.fullmatch(text):
         raise ValueError("must be a path of a URL, starting with /")
-    return text
-
-
-def _source(text: str) -> str:
-    if not _SOURCE.fullmatch(text):
-        raise ValueError("must say where the secret is: file:PATH, env:NAME or store:NAME")
     return text
 
 
@@ -88,19 +82,10 @@ class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class CertificateForm(_Form):
-    """Where a certificate with its chain and key (PEM) is kept; never the PEM itself."""
-
-    secret: Annotated[str, AfterValidator(_source)]
-
-    def value(self) -> spec.SecretRef:
-        return spec.SecretRef(self.secret)
-
-
 class TlsForm(_Form):
-    """TLS that ends at the VIP."""
+    """TLS that ends at the VIP; the secret is the certificate with its chain and key, PEM."""
 
-    certificate: CertificateForm
+    certificate: SecretForm
     min_version: Literal["1.2", "1.3"] = "1.2"
 
     def value(self) -> spec.Tls:

@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from orchestrator.config.fields import STRICT, Command, Line, Port, url_path
 from orchestrator.config.quantities import bounded, seconds
+from orchestrator.config.secretform import SecretForm  # noqa: TC001 - pydantic reads it at run time
 from orchestrator.model import spec
 
 MAX_PROBES = 10
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_SECRET = re.compile(r"file:[^\0\n]+")
 
 
 def _services(value: object) -> object:
@@ -29,20 +29,8 @@ def _ssh_user(text: str) -> str:
     return text
 
 
-def _secret_source(text: str) -> str:
-    if not _SECRET.fullmatch(text):
-        raise ValueError("must be file:PATH")
-    return text
-
-
 class _Form(BaseModel):
     model_config = STRICT
-
-
-class SecretForm(_Form):
-    """Where a secret is."""
-
-    secret: Annotated[str, AfterValidator(_secret_source)]
 
 
 class HttpProbeForm(_Form):

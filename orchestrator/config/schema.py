@@ -130,6 +130,14 @@ class UpgradeForm(_Form):
     max_unavailable: Annotated[int, Field(ge=1, le=MAX_INSTANCES)] = 1
 
 
+def _probe(endpoint: spec.Endpoint) -> spec.Probe:
+    """The look that HAProxy itself takes at an endpoint; of one behind TLS only that it can be connected to."""
+    port = endpoint.traffic.check.port or endpoint.target
+    is_clear = endpoint.protocol is not spec.Protocol.HTTPS or endpoint.traffic.check.port
+    path = endpoint.check_path if is_clear else ""
+    return spec.Probe("http", port, path) if path else spec.Probe("tcp", port)
+
+
 class RoleForm(_Form):
     """A named kind of instance."""
 
@@ -161,11 +169,7 @@ class RoleForm(_Form):
     def _endpoint_probes(self) -> tuple[spec.Probe, ...]:
         """What the network shows of a role that names no probes of its own: its endpoints on the VIP."""
         found = [form.value(name) for name, form in self.endpoints.items()]
-        return tuple(
-            spec.Probe("http", e.target, e.check_path) if e.check_path else spec.Probe("tcp", e.target)
-            for e in found
-            if e.visibility is not spec.Visibility.INTERNAL
-        )
+        return tuple(_probe(e) for e in found if e.visibility is not spec.Visibility.INTERNAL)
 
     def _ready(self) -> spec.Ready:
         ready = self.ready.value()

@@ -26,6 +26,10 @@ def _source(text: str) -> str:
     raise ValueError("must say where the secret is: file:PATH, env:NAME or store:NAME")
 
 
+def is_stored_name(text: str) -> bool:
+    return _STORED.fullmatch(text) is not None
+
+
 Source = Annotated[str, AfterValidator(_source)]
 
 

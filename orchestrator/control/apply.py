@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from orchestrator.errors import Refused
 from orchestrator.model import action as act
 from orchestrator.model.names import DeploymentCopy
 from orchestrator.render import cloudinit, records
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.model.spec import SecretRef
-    from orchestrator.ports import Balancer, Guests, Host, Images, Progress, Seeds, Store
+    from orchestrator.ports import Balancer, Guests, Host, Images, Progress, Secrets, Seeds, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +27,18 @@ class Effects:
     seeds: Seeds
     store: Store
     report: Progress
+    secrets: Secrets
+
+    def reveal(self, ref: SecretRef) -> bytes:
+        """A secret's value, for an answer file."""
+        return self.secrets.reveal(ref).reveal()
 
 
 HostAction = (
     act.CreatePool | act.DeletePool | act.PlaceImage | act.CreateNetwork | act.ChangeLeases | act.DeleteNetwork
     | act.CreateOverlay | act.CreateSeed | act.CreateDisk | act.GrowDisk | act.MoveVolume | act.SaveCopy
-    | act.DefineDomain | act.StartDomain | act.ShutDown | act.RestartServices | act.DestroyDomain | act.ResumeDomain
-    | act.UndefineDomain | act.DeleteVolume
+    | act.DefineDomain | act.EjectSeed | act.StartDomain | act.ShutDown | act.RestartServices | act.DestroyDomain
+    | act.ResumeDomain | act.UndefineDomain | act.DeleteVolume
 )  # fmt: skip
 StoreAction = act.SaveInstance | act.ForgetInstance | act.ForgetDeployment
 BalancerAction = (
@@ -71,7 +75,7 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
         case act.CreateOverlay():
             host.create_overlay(action.machine, action.digest, action.size_bytes)
         case act.CreateSeed():
-            texts = cloudinit.seed(action.record, action.around, _unknown).files()
+            texts = cloudinit.seed(action.record, action.around, to.reveal).files()
             host.create_seed(action.machine, to.seeds.disc(cloudinit.LABEL, texts))
         case act.CreateDisk():
             host.create_disk(action.file, action.size_bytes)
@@ -83,7 +87,9 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             copy = DeploymentCopy(action.record.id, action.record.revision)
             host.put_copy(copy, records.dump_deployment(action.record))
         case act.DefineDomain():
-            host.define_domain(action.machine, action.spec, action.place)
+            host.define_domain(action.machine, action.spec, action.place, has_seed=action.has_seed)
+        case act.EjectSeed():
+            host.eject_seed(action.machine)
         case act.StartDomain():
             host.start_domain(action.machine)
         case act.ShutDown():
@@ -100,11 +106,6 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             host.delete_volume(action.volume)
         case _:
             assert_never(action)
-
-
-def _unknown(secret: SecretRef) -> bytes:
-    """No secret can be had here."""
-    raise Refused(f"the secret {secret.source} cannot be read", "put what it holds into the service file")
 
 
 def _grow(action: act.GrowDisk, host: Host, guests: Guests) -> None:

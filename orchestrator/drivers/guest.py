@@ -11,7 +11,6 @@ import binascii
 import logging
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.drivers import looks
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.systemd import Report
     from orchestrator.model.names import MachineId
     from orchestrator.model.record import Act
+    from orchestrator.model.secret import Secret
     from orchestrator.model.spec import Disk, Ready, SecretRef
     from orchestrator.ports import Clock, Host
 
@@ -118,12 +118,12 @@ class AgentGuests:
         self,
         clock: Clock | None = None,
         place: Place | None = None,
-        reveal: Callable[[SecretRef], bytes] | None = None,
+        reveal: Callable[[SecretRef], Secret] | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._place = place or Place()
         self._rounds = Rounds(self._place)
-        self._reveal = reveal or revealed
+        self._reveal = reveal or no_secret
         self._ssh: SshWays | None = None
         self._memories: dict[str, Memory] = {}
 
@@ -200,8 +200,8 @@ class AgentGuests:
         if errors or ran.failed:
             return GuestSeen(boot, setup_done=True, setup_errors=errors, startup="" if errors else ran.failed)
         report = self._sure(memory, way, dip, ready)
-        busy = looks.busy(way) if report.settled else ""
-        return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, busy)
+        busy, kept = ("", False) if not report.settled else (looks.busy(way), looks.has_kept(way))
+        return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, busy, kept=kept)
 
     def _sure(self, memory: Memory, way: Way, dip: str, ready: Ready) -> Report:
         """The services of a guest that is not ready yet. One that has just been found well is not left for that."""
@@ -254,13 +254,9 @@ class AgentGuests:
             log.info("%s does not restart %s: %s", machine.domain, ", ".join(names), error.message)
 
 
-def revealed(secret: SecretRef) -> bytes:
-    """A secret out of a file. Raises AgentRefused when it cannot be read."""
-    path = Path(secret.source.removeprefix("file:"))
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise AgentRefused(f"the secret {secret.source} cannot be read: {error.strerror}") from error
+def no_secret(secret: SecretRef) -> Secret:
+    """For whoever looks at guests that need none."""
+    raise AgentRefused(f"the secret {secret.source} cannot be had here")
 
 
 def _power_down(host: Host, machine: MachineId) -> None:

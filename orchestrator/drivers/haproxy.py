@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.drivers import _runtime as runtime
 from orchestrator.drivers._files import write_durably
-from orchestrator.drivers.process import ProgramFailed, run
+from orchestrator.drivers.process import ProgramFailed, plain_env, run
 from orchestrator.engine.rotation import layout
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.site import Site
     from orchestrator.model.action import Frontend, Server
+    from orchestrator.model.secret import Secret
     from orchestrator.model.spec import SecretRef
 
 RELOAD_S = 10.0
@@ -38,10 +39,10 @@ CALM_S = 0.3  # a request that was given to a server just before it went into ma
 class HaproxyBalancer:
     """The HAProxy of one home folder; ``folder`` holds its file, sockets and certificates, 0700.
 
-    ``reveal``: gives the PEM that a certificate's reference stands for, or raises Refused.
+    ``reveal``: gives what a certificate's reference stands for (PEM), or raises Refused.
     """
 
-    def __init__(self, site: Site, folder: Path, reveal: Callable[[SecretRef], str]) -> None:
+    def __init__(self, site: Site, folder: Path, reveal: Callable[[SecretRef], Secret]) -> None:
         self._prefix = site.balancer
         self._device = site.vip_device
         self._pool = site.vip_pool
@@ -128,7 +129,7 @@ class HaproxyBalancer:
             path = self._certificates / text.certificate_file(ref)
             # A key stands for one value: HAProxy starts again even while the secrets cannot be read.
             if not (ref.key and path.exists()):
-                write_durably(path, self._reveal(ref))
+                write_durably(path, self._reveal(ref).reveal().decode(errors="surrogateescape"))
         return {text.certificate_file(ref) for ref in refs}
 
     def _drop_certificates(self, needed: set[str]) -> None:
@@ -146,7 +147,7 @@ class HaproxyBalancer:
         where = ["-C", str(self._folder), "-f", self._config.name]
         argv = ["haproxy", "-W", "-D", *where, "-S", f"unix@{text.MASTER_SOCKET},mode,600"]
         try:
-            run([*self._prefix, *argv])
+            run([*self._prefix, *argv], env=plain_env())
         except ProgramFailed as error:
             raise Refused(
                 f"HAProxy did not start: {error}", "is one of the ports taken by another program on the VIP?"

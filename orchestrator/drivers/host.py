@@ -216,12 +216,22 @@ class LibvirtHost:
         self._pool.put(copy.file, content, "0600")
         self._pool.mark(copy.marker)
 
-    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int) -> None:
+    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int, *, has_seed: bool = True) -> None:
         if not self._pool.has(machine.console):
             self._pool.put(machine.console, b"", "0600")
         around = domains.Surroundings(self._owner, pool_path(self._owner), self._site.accelerator)
         with self._connection.errors(f"defining domain {machine.domain}"):
-            self._connection.get().defineXMLFlags(domains.domain_xml(machine, spec, place, around))
+            self._connection.get().defineXMLFlags(domains.domain_xml(machine, spec, place, around, has_seed=has_seed))
+
+    def eject_seed(self, machine: MachineId) -> None:
+        path = f"{pool_path(self._owner)}/{machine.seed}"
+        with contextlib.suppress(NotFound), self._connection.errors(f"ejecting the answer file of {machine.domain}"):
+            domain = self._connection.get().lookupByName(machine.domain)
+            flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+            flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+            if drive := domains.empty_drive(domain.XMLDesc(), path):
+                # By force: a guest's udev locks the tray of every disc that it finds.
+                domain.updateDeviceFlags(drive, flags | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)
 
     def start_domain(self, machine: MachineId) -> None:
         with self._connection.errors(f"starting domain {machine.domain}"):

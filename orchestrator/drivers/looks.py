@@ -34,6 +34,7 @@ PROBE_BYTES = 1024 * 1024
 STUCK_S = 30.0  # a round takes as long as its slowest question; after this it is told as what it is
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 BUSY = "/run/vmrole/busy"
+KEPT = "/var/lib/cloud/seed/nocloud/meta-data"
 RESULT = "/run/cloud-init/result.json"
 STATUS = "/run/cloud-init/status.json"
 OUTPUT = "/var/log/cloud-init-output.log"
@@ -212,6 +213,14 @@ def _verdict(probe: Probe, why: str) -> Report:
 def _still(memory: Memory, now: float) -> tuple[str, ...]:
     is_stuck = bool(memory.open) and now - memory.begun > STUCK_S
     return (f"what was asked {now - memory.begun:.0f} s ago has no answer yet",) if is_stuck else ()
+
+
+def has_kept(way: Way) -> bool:
+    """Whether the guest has its own copy of the answer file, so that the disc can go."""
+    try:
+        return bool(way.read(KEPT))
+    except AgentRefused:  # no such file
+        return False
 
 
 def commands(way: Way) -> startup.Progress:

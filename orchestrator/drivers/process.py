@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import subprocess
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Output:
     code: int
     stdout: str
     stderr: str
+
+
+def plain_env() -> dict[str, str]:
+    """What a program that outlives us may know of our environment, in which there may be secrets."""
+    return {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
 
 
 def run(

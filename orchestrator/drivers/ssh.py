@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from orchestrator.drivers.place import Place
+    from orchestrator.model.secret import Secret
     from orchestrator.model.spec import Ready, SecretRef
 
 PORT = 22
@@ -114,7 +115,7 @@ class SshWay:
 class SshWays:
     """Connections, by machine. ``reveal``: the secret that a reference stands for."""
 
-    def __init__(self, place: Place, reveal: Callable[[SecretRef], bytes]) -> None:
+    def __init__(self, place: Place, reveal: Callable[[SecretRef], Secret]) -> None:
         self._place = place
         self._reveal = reveal
         self._links: dict[str, Future[SshWay]] = {}
@@ -152,7 +153,7 @@ class SshWays:
             link.add_done_callback(_end)
 
     def _connected(self, domain: str, dip: str, ready: Ready) -> SshWay:
-        key = private_key(self._reveal(ready.ssh_key)) if ready.ssh_key is not None else None
+        key = private_key(self._reveal(ready.ssh_key).reveal()) if ready.ssh_key is not None else None
         transport = paramiko.Transport(socket.create_connection((dip, PORT), timeout=CONNECT_S))
         try:
             transport.banner_timeout = transport.auth_timeout = CONNECT_S

@@ -93,7 +93,7 @@ def _through_setup(record: InstanceRecord, guest: GuestSeen, now: float) -> Inst
         line = replace(line, setup=now)
     if guest.settled and not guest.waiting and not guest.failed and not guest.startup:
         line = replace(line, services=now)
-        return replace(record, timeline=line, starts=0, failure=None)
+        return replace(record, timeline=line, starts=0, failure=None, is_set_up=record.is_set_up or guest.kept)
     return replace(record, timeline=line)
 
 

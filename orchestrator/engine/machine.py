@@ -20,6 +20,7 @@ from orchestrator.model.action import (
     DefineDomain,
     DeleteVolume,
     DestroyDomain,
+    EjectSeed,
     ForgetInstance,
     ResumeDomain,
     StartDomain,
@@ -63,13 +64,13 @@ def bring_up(
         return record, (*_remember(record, seen), *_seed(record, seen, around), *_clear_others(seen))
     has_failed = record.failure is not None and not (record.failure.is_final and record.starts == 0)
     if record.wanted is Wanted.STOPPED and power is not Power.UNSETTLED:
-        return record, _clear_others(seen)
+        return record, (*_eject(record, seen), *_clear_others(seen))
     if power is Power.UNSETTLED or has_failed or not _can_start(record, seen):
         return record, ()
     machine = machine_id(record)
     is_making = power is None
     disks = (*_overlay(record, seen, around, is_making=is_making), *storage.create(record, seen))
-    define = (DefineDomain(record.host, machine, record.machine, record.place),) if is_making else ()
+    define = (_definition(record, has_seed=not record.is_set_up),) if is_making else ()
     moves = storage.move(record, seen)
     start = (*define, StartDomain(record.host, machine))
     # A machine that went off starts its boot anew; how often it did is counted when it is seen to run.
@@ -98,7 +99,11 @@ def _remember(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
     """A machine that libvirt would forget when it goes off is defined again, as it is."""
     if seen.current is None or seen.current.is_persistent or is_of_unknown_make(record.machine):
         return ()
-    return (DefineDomain(record.host, machine_id(record), record.machine, record.place),)
+    return (_definition(record, has_seed=machine_id(record).seed in seen.current.files),)
+
+
+def _definition(record: InstanceRecord, *, has_seed: bool) -> DefineDomain:
+    return DefineDomain(record.host, machine_id(record), record.machine, record.place, has_seed=has_seed)
 
 
 def _overlay(record: InstanceRecord, seen: Sight, around: Vicinity, *, is_making: bool) -> tuple[Action, ...]:
@@ -109,16 +114,27 @@ def _overlay(record: InstanceRecord, seen: Sight, around: Vicinity, *, is_making
     machine = machine_id(record)
     if not is_making:
         return _seed(record, seen, around)
-    seed = (CreateSeed(record.host, machine, record, around),)
+    seed = () if record.is_set_up else (CreateSeed(record.host, machine, record, around),)
     is_used = record.has_run and machine.overlay in seen.here.volumes
     return (*(() if is_used else (_new_overlay(record),)), *seed)
 
 
 def _seed(record: InstanceRecord, seen: Sight, around: Vicinity) -> tuple[Action, ...]:
-    """The answer file's disc, if somebody took it away."""
+    """The answer file's disc, if somebody took it away; it is taken out of the machine once that has been set up.
+
+    Its file is a leftover then, and goes as such.
+    """
+    if record.is_set_up:
+        return _eject(record, seen)
     machine = machine_id(record)
     can_tell = seen.here.has_pool and machine.seed not in seen.here.volumes
     return (CreateSeed(record.host, machine, record, around),) if can_tell else ()
+
+
+def _eject(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
+    machine = machine_id(record)
+    is_in = seen.current is not None and machine.seed in seen.current.files
+    return (EjectSeed(record.host, machine),) if record.is_set_up and is_in else ()
 
 
 def _new_overlay(record: InstanceRecord) -> Action:
@@ -135,7 +151,8 @@ def prepare(
         return ()
     is_new = act is not Act.UNDO and machine.overlay not in there.volumes
     overlay = (_new_overlay(successor),) if is_new else ()
-    seed = () if machine.seed in there.volumes else (CreateSeed(successor.host, machine, successor, around),)
+    is_there = successor.is_set_up or machine.seed in there.volumes
+    seed = () if is_there else (CreateSeed(successor.host, machine, successor, around),)
     return (*overlay, *seed, *storage.create(successor, replace(seen, here=there)))
 
 
@@ -145,11 +162,12 @@ def is_prepared(successor: InstanceRecord, seen: Sight, there: HostSeen, network
     if there.problem or seen.is_foreign_network or stranger(successor, seen, there):
         return False
     net = there.networks.get(network.network)
+    files = {machine.overlay} if successor.is_set_up else {machine.overlay, machine.seed}
     is_ground_there = net is not None and net.active and has_base(there, digest)
     moved = replace(seen, here=there)
     return (
         is_ground_there
-        and {machine.overlay, machine.seed} <= there.volumes
+        and files <= there.volumes
         and not storage.create(successor, moved)
         and not storage.obstacle(successor, moved)
     )

@@ -155,6 +155,7 @@ def undone(record: InstanceRecord, kept: Kept) -> InstanceRecord:
 
 def as_successor(record: InstanceRecord, after: Successor) -> InstanceRecord:
     """The instance as it will be once ``after`` has taken over, for making its disks beforehand."""
+    kept = record.kept if after.act is Act.UNDO else None
     return replace(
         record,
         generation=after.generation,
@@ -167,6 +168,7 @@ def as_successor(record: InstanceRecord, after: Successor) -> InstanceRecord:
         failure=None,
         busy=None,
         starts=0,
+        is_set_up=kept is not None and kept.is_set_up,
     )
 
 
@@ -175,7 +177,7 @@ def succeed(record: InstanceRecord, after: Successor, *, timeout_s: float, keep:
     kept = record.kept if after.act is Act.UNDO else None
     is_kept = keep and record.has_run and after.act is not Act.RELOCATE
     old_failure = record.failure if record.failure is not None and record.failure.is_final else None
-    made = Kept(record.generation, record.machine, record.boot, old_failure) if is_kept else None
+    old = Kept(record.generation, record.machine, record.boot, old_failure, is_set_up=record.is_set_up)
     return replace(
         as_successor(record, after),
         timeline=Timeline(requested=now),
@@ -185,7 +187,7 @@ def succeed(record: InstanceRecord, after: Successor, *, timeout_s: float, keep:
         has_run=kept is not None,
         failure=kept.failure if kept is not None else None,
         reboot=None,
-        kept=record.kept if is_kept and _is_in_vain(record) else made,
+        kept=record.kept if is_kept and _is_in_vain(record) else old if is_kept else None,
         proven=record.proven and after.act is not Act.UNDO and after.machine == record.machine,
         care=record.care if after.act in {Act.REIMAGE, Act.RELOCATE} else None,
         stuck="",

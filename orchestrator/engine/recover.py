@@ -118,6 +118,7 @@ def _instance(
         kept=_kept(record, role, found, host, bases, now),
         place=place,
         volumes=_volumes(hosts.values(), key),
+        is_set_up=found.domain is not None and found.machine.seed not in found.domain.files,
     )
 
 

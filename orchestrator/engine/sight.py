@@ -144,7 +144,7 @@ def _is_needed(machine: MachineId, file: str, record: InstanceRecord, host: str)
     if file == machine.flat:  # whoever made it takes it away; this one is left from somebody who was killed
         return False
     if (machine.generation, host) == (record.generation, record.host):
-        return True
+        return file != machine.seed or not record.is_set_up
     if record.next is not None and (machine.generation, host) == (record.next.generation, record.next.host):
         return True
     # Of a machine that is kept for a way back only the disks are: its answer file can be made again.

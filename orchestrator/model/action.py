@@ -98,6 +98,15 @@ class DefineDomain:
     machine: MachineId
     spec: MachineSpec
     place: int
+    has_seed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EjectSeed:
+    """Take a machine's answer file out of its disc drive: it has kept what it needs of it."""
+
+    host: str
+    machine: MachineId
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +316,8 @@ class ForgetDeployment:
 Action = (
     CreatePool | DeletePool | PlaceImage | CreateNetwork | ChangeLeases | DeleteNetwork
     | CreateOverlay | CreateSeed | CreateDisk | GrowDisk | MoveVolume | SaveCopy
-    | DefineDomain | StartDomain | ShutDown | RestartServices | DestroyDomain | ResumeDomain | UndefineDomain
-    | DeleteVolume
+    | DefineDomain | EjectSeed | StartDomain | ShutDown | RestartServices | DestroyDomain | ResumeDomain
+    | UndefineDomain | DeleteVolume
     | ConfigureBalancer | SaveServers | StopBalancer | AddVip | RemoveVip | AddServer | DrainServer | RemoveServer
     | SaveInstance | ForgetInstance | ForgetDeployment
 )  # fmt: skip

@@ -96,7 +96,7 @@ class Successor:
 class Kept:
     """The machine before the last reimage: its overlay is kept for a way back.
 
-    ``until``: Unix seconds, None as long as the new machine has not been ready.
+    ``until``: Unix seconds, None as long as the new machine has not been ready. ``is_set_up``: as of an instance.
     """
 
     generation: int
@@ -104,6 +104,7 @@ class Kept:
     boot: int
     failure: Failure | None = None
     until: float | None = None
+    is_set_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ class InstanceRecord:
     back: what that revision asks for is not asked of it again. ``busy``: since when the code in it wants to be out of
     rotation, in Unix seconds. ``proven``: a machine of this make has been ready here: one that fails now is repaired.
     ``fault``: when it went out of service by itself, None once it is back. ``stuck``: why its machine stands still and
-    is not resumed, as it was told last.
+    is not resumed, as it was told last. ``is_set_up``: the machine has been ready, and keeps its answer file itself.
     """
 
     id: InstanceId
@@ -219,6 +220,7 @@ class InstanceRecord:
     care: Care | None = None
     fault: float | None = None
     stuck: str = ""
+    is_set_up: bool = False
     version: int = 0
 
 

@@ -166,7 +166,8 @@ class GuestSeen:
 
     ``busy``: why the code in the guest wants to be out of rotation now; "" if it does not. ``frozen``: its file
     systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH, network).
-    ``startup``: which command of this boot failed, and how (a start-up task, or one of every boot); "" if none.
+    ``kept``: it has its own copy of the answer file. ``startup``: which command of this boot failed, and how (a
+    start-up task, or one of every boot); "" if none.
     """
 
     boot_id: str = ""
@@ -178,6 +179,7 @@ class GuestSeen:
     failed: tuple[str, ...] = ()
     busy: str = ""
     frozen: bool = False
+    kept: bool = False
     reached: bool = False
     startup: str = ""
 

@@ -21,6 +21,7 @@ from orchestrator.model.names import MachineId
 from orchestrator.render import commands, template
 from orchestrator.render.cloudconfig import user_data
 from orchestrator.render.disks import mount_argv
+from orchestrator.render.keeping import keep_argv
 
 if TYPE_CHECKING:
     from orchestrator.model.record import InstanceRecord
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.render.cloudconfig import Reveal
 
 LABEL = "cidata"
+# cloud-init makes one script of them: that one of ours failed is told after the user's own commands have run.
+NOTED = "[ $? -eq 0 ] || trap 'exit 1' EXIT"
 SETTINGS_PATH = "/etc/vmrole/settings.json"
 RUNNER_PATH = "/var/lib/cloud/scripts/per-boot/vmrole"
 # The values of what is put come as base64.
@@ -121,12 +124,13 @@ def _static(record: InstanceRecord, setup: Setup, around: Vicinity) -> dict[str,
 
 
 def _vendor_data(machine: MachineId, setup: Setup, disks: tuple[Disk, ...]) -> str:
-    """The boothook; "" if there is nothing to do for it. It holds no secret: it is needed at every boot."""
+    """The boothook. It holds no secret: it is needed at every boot."""
     runner = commands.script(machine, setup, disks)
-    lines = [shlex.join(mount_argv(disks))] if disks else []
+    lines = [shlex.join(keep_argv())]
+    lines += [shlex.join(mount_argv(disks))] if disks else []
     lines += [_put(SETTINGS_PATH, "600", json.dumps(dict(setup.settings), indent=1))] if setup.settings else []
     lines += [_put(RUNNER_PATH, "700", runner)] if runner else []
-    return "#cloud-boothook\n#!/bin/sh" + PUT + "\n".join(lines) + "\n" if lines else ""
+    return "#cloud-boothook\n#!/bin/sh" + PUT + "\n".join(lines) + "\n"
 
 
 def _put(path: str, mode: str, content: str) -> str:

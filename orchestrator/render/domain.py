@@ -48,7 +48,9 @@ class Description:
     files: frozenset[str]
 
 
-def domain_xml(machine: MachineId, spec: MachineSpec, place: int, around: Surroundings) -> str:
+def domain_xml(
+    machine: MachineId, spec: MachineSpec, place: int, around: Surroundings, *, has_seed: bool = True
+) -> str:
     """The domain of ``machine``: virtio everything, the agent's channel, entropy, a logged serial console, our mark."""
     is_kvm = around.accelerator == "kvm"
     root = E.domain(
@@ -65,7 +67,7 @@ def domain_xml(machine: MachineId, spec: MachineSpec, place: int, around: Surrou
         E.on_poweroff("destroy"),
         E.on_reboot("restart"),
         E.on_crash("preserve"),
-        _devices(machine, spec, place, around.pool_path),
+        _devices(machine, spec, place, around.pool_path, has_seed=has_seed),
         type="kvm" if is_kvm else "qemu",
     )
     return etree.tostring(root, pretty_print=True, encoding="unicode")
@@ -92,7 +94,7 @@ def _cpu(*, is_kvm: bool) -> etree._Element:
     return E.cpu(E.feature(policy="disable", name="la57"), mode="maximum")
 
 
-def _devices(machine: MachineId, spec: MachineSpec, place: int, pool_path: str) -> etree._Element:
+def _devices(machine: MachineId, spec: MachineSpec, place: int, pool_path: str, *, has_seed: bool) -> etree._Element:
     return E.devices(
         _overlay(machine, spec.digest, pool_path),
         *(
@@ -101,8 +103,7 @@ def _devices(machine: MachineId, spec: MachineSpec, place: int, pool_path: str) 
         ),
         E.disk(
             E.driver(name="qemu", type="raw"),
-            E.source(file=f"{pool_path}/{machine.seed}"),
-            E.backingStore(),
+            *((E.source(file=f"{pool_path}/{machine.seed}"), E.backingStore()) if has_seed else ()),
             E.target(dev="sda", bus="scsi"),
             E.readonly(),
             type="file",
@@ -203,6 +204,17 @@ def device_of(xml: str, path: str) -> str:
     """What a domain calls the disk whose file this is (``vdb``); "" if it has no such disk."""
     devices = (disk.find("target") for disk in etree.fromstring(xml).iterfind("devices/disk") if _path(disk) == path)
     return next((device.get("dev", "") for device in devices if device is not None), "")
+
+
+def empty_drive(xml: str, path: str) -> str:
+    """The disc drive of a domain that has the file ``path`` in it, as it is when it is empty; "" if there is none."""
+    for disk in etree.fromstring(xml).iterfind("devices/disk[@device='cdrom']"):
+        if _path(disk) == path:
+            for tag in ("source", "backingStore", "alias"):
+                for found in disk.findall(tag):
+                    disk.remove(found)
+            return etree.tostring(disk, encoding="unicode", with_tail=False)
+    return ""
 
 
 def _path(disk: etree._Element) -> str:

@@ -13,6 +13,7 @@ import pytest
 from orchestrator.config.site import Site
 from orchestrator.drivers.haproxy import HaproxyBalancer
 from orchestrator.errors import Refused
+from orchestrator.model.secret import Secret
 from orchestrator.model.spec import SecretRef
 
 from .netns import Namespace, eventually, namespace, processes_naming
@@ -22,7 +23,7 @@ def site(space: Namespace) -> Site:
     return Site((), IPv4Network("198.51.100.0/24"), space.prefix, "lo")
 
 
-def no_certificate(ref: SecretRef) -> str:
+def no_certificate(ref: SecretRef) -> Secret:
     raise Refused(f"there is no {ref.source}")
 
 
@@ -50,8 +51,8 @@ def certificates():
 
 @pytest.fixture
 def haproxy(space: Namespace, folder: Path, certificates: dict[str, str]):
-    def reveal(ref: SecretRef) -> str:
-        return certificates[ref.source] if ref.source in certificates else no_certificate(ref)
+    def reveal(ref: SecretRef) -> Secret:
+        return Secret(certificates[ref.source].encode()) if ref.source in certificates else no_certificate(ref)
 
     made = HaproxyBalancer(site(space), folder / "run", reveal)
     yield made

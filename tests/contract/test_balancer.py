@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -289,6 +290,14 @@ class TestHaproxy(BalancerContract):
         assert again.observe() == running.observe()
         again.stop()
         assert not running.observe().running
+
+    def test_it_knows_nothing_of_the_environment_of_who_started_it(self, balancer, folder, monkeypatch):
+        monkeypatch.setenv("APP_PASSWORD", "s3cret-canary")
+        balancer.add_vip(VIP)
+        balancer.configure([FRONT], [])
+        known = [Path(f"/proc/{pid}/environ").read_bytes() for pid in processes_naming(str(folder))]
+        assert len(known) >= 2  # the master and its worker
+        assert not any(b"canary" in text for text in known)
 
     def test_nothing_runs_after_stop(self, running, folder):
         running.stop()

@@ -61,6 +61,22 @@ class TestFakeHost(HostContract):
             defined.undefine_domain(MACHINE.domain)
             assert defined.observe().domains == {}
 
+    def test_an_answer_file_is_ejected_twice_and_only_then_deleted(self, running):
+        with pytest.raises(Harm, match="deleted under"):
+            running.delete_volume(MACHINE.seed)
+        for _again in range(2):
+            running.eject_seed(MACHINE)
+            assert MACHINE.seed not in running.observe().domains[MACHINE.domain].files
+        running.delete_volume(MACHINE.seed)
+        running.destroy_domain(MACHINE.domain)
+        running.start_domain(MACHINE)
+        assert running.observe().domains[MACHINE.domain].power is Power.RUNNING
+
+    def test_a_machine_does_not_start_for_the_first_time_without_its_answer_file(self, defined):
+        defined.eject_seed(MACHINE)
+        with pytest.raises(Harm, match="first time"):
+            defined.start_domain(MACHINE)
+
     def test_a_host_that_is_away_says_so(self, host):
         host.is_away = True
         with pytest.raises(HostAway):

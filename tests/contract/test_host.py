@@ -127,6 +127,11 @@ class HostContract:
         defined.define_domain(MACHINE, SPEC, PLACE)
         assert list(defined.observe().domains) == [MACHINE.domain]
 
+    def test_a_domain_is_defined_without_its_answer_file(self, defined):
+        defined.define_domain(MACHINE, SPEC, PLACE, has_seed=False)
+        assert defined.observe().domains[MACHINE.domain].files == {MACHINE.overlay, base_volume(DIGEST), *FILES}
+        defined.eject_seed(MACHINE)  # nothing to do
+
     def test_a_domain_is_made_otherwise_while_it_is_off(self, defined):
         other = replace(SPEC, size=Size(2), disks=SPEC.disks[:1])
         defined.define_domain(MACHINE, other, PLACE + 1)
@@ -237,6 +242,7 @@ class HostContract:
         host.destroy_domain(MACHINE.domain)
         host.undefine_domain(MACHINE.domain)
         host.delete_network(HELLO.network)
+        host.eject_seed(MACHINE)
         host.delete_volume(MACHINE.overlay)
         host.delete_pool()
         assert host.observe().domains == {}

@@ -1,11 +1,13 @@
 """Answer file discs, read back by a second program."""
 
 import hashlib
+import stat
 import subprocess
 
 import pytest
 
 from orchestrator.drivers.seed import IsoSeeds
+from orchestrator.render.keeping import keep_argv
 
 LARGE = b"#cloud-config\n" + bytes(range(256)) * 500
 FILES = {"meta-data": b"{}", "user-data": LARGE, "network-config": b"", "Aa.Bb": b"x"}
@@ -29,3 +31,57 @@ def test_a_disc_is_whole_sectors():
 def test_discs_of_different_files_differ():
     discs = {hashlib.sha256(IsoSeeds().disc("cidata", {"user-data": bytes([n])})).digest() for n in range(3)}
     assert len(discs) == 3
+
+
+KEPT = {"meta-data": b"{}\n", "user-data": b"#cloud-config\n", "network-config": b"{}\n"}
+# In a mount namespace of its own, with the folders of a guest; the disc is a file, as not every kernel knows ISO 9660.
+GUEST = r"""
+image=$1 room=$2 out=$3
+shift 3
+set -e
+mount -t tmpfs none /run
+mount -t tmpfs none /var/lib
+mkdir /var/lib/cloud
+mount -t tmpfs -o "size=$room" none /var/lib/cloud
+mount -t tmpfs none /dev/disk
+mkdir /dev/disk/by-label
+ln -s "$image" /dev/disk/by-label/cidata
+set +e
+"$@" && "$@"
+code=$?
+mountpoint -q /run/vmrole/seed && exit 99
+[ ! -e /var/lib/cloud/seed/nocloud ] || cp -a /var/lib/cloud/seed/nocloud "$out"
+exit $code
+"""
+
+
+def keep(tmp_path, files, *, room="1M"):
+    """Run what a guest runs at each boot, twice; its exit code, and the folder that is kept."""
+    folder, image, out = tmp_path / "files", tmp_path / "disc", tmp_path / "out"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    if files:
+        with image.open("wb") as file:
+            file.truncate(4 * 1024**2)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-d", str(folder), str(image)], check=True, timeout=30)
+    script = ["sh", "-c", GUEST, "guest", str(image), room, str(out), *keep_argv()]
+    done = subprocess.run(["unshare", "-m", *script], capture_output=True, check=False, timeout=30)
+    return done.returncode, out
+
+
+@pytest.mark.real
+def test_a_guest_keeps_its_disc_for_root_alone(tmp_path):
+    code, out = keep(tmp_path, KEPT)
+    assert code == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == KEPT
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o600}
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("files", "room"), [({}, "1M"), (KEPT | {"user-data": b"x" * 20_000}, "8k")])
+def test_a_guest_that_cannot_keep_it_says_so_and_keeps_no_part_of_it(tmp_path, files, room):
+    code, out = keep(tmp_path, files, room=room)
+    assert code not in {0, 99}
+    assert not out.exists()

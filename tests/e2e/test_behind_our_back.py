@@ -129,15 +129,6 @@ def test_its_disks_in_a_machine_of_somebody_else(back):
     put_right(back)
 
 
-def test_the_seed_deleted(back):
-    lab, _file = back
-    domain = current(lab)["domain"]
-    lab.virsh("destroy", domain)
-    lab.inside("rm", f"{pool_folder(lab)}/{domain}.seed.iso")
-    put_right(back)
-    assert "its answer file was gone" in faults(lab)[-1]
-
-
 def test_the_network_destroyed(back):
     lab, _file = back
     domain = current(lab)["domain"]

@@ -59,7 +59,7 @@ def check(lab, *, instances, generations):
     assert [i["generation"] for i in status["instances"]] == generations
     machines = [i["domain"] for i in status["instances"]]
     assert lab.domains() == sorted(machines)
-    kinds = ("overlay.qcow2", "seed.iso", "console.log")
+    kinds = ("overlay.qcow2", "console.log")
     needed = {f"{machine}.{kind}" for machine in machines for kind in kinds}
     needed |= {f"cut.production.{name}.{disk}" for name in names for disk in ("cache.p1.local.raw", "data.volume.raw")}
     known = {v for v in lab.volumes() if not v.startswith("base.") and not v.endswith((".json", ".ok"))}

@@ -73,7 +73,7 @@ class FakeGuests:
         if boot == known_boot:
             ills = (*failed, *self._ills(domain, machine, script))
             busy, frozen = script.busy, script.frozen
-            return GuestSeen(boot, setup_done=True, settled=True, failed=ills, busy=busy, frozen=frozen)
+            return GuestSeen(boot, setup_done=True, settled=True, failed=ills, busy=busy, frozen=frozen, kept=True)
         if not _is_reached(script.setup_s, age_s):
             return GuestSeen(boot, setup_stage="init")
         if script.setup_errors:
@@ -82,7 +82,7 @@ class FakeGuests:
             return GuestSeen(boot, setup_done=True, startup=script.startup)
         if not _is_reached(script.services_s, age_s):
             return GuestSeen(boot, setup_done=True, waiting=("nginx.service (activating)",))
-        return GuestSeen(boot, setup_done=True, settled=True, failed=failed, busy=script.busy)
+        return GuestSeen(boot, setup_done=True, settled=True, failed=failed, busy=script.busy, kept=True)
 
     def shut_down(self, host: FakeHost, machine: MachineId, act: Act) -> None:  # noqa: ARG002 - a guest like any
         host.shut_down(machine)

@@ -112,7 +112,7 @@ class FakeHost(FakePool):
             raise Harm(f"network {network} does not carry our mark")
         self.networks.pop(network, None)
 
-    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int) -> None:
+    def define_domain(self, machine: MachineId, spec: MachineSpec, place: int, *, has_seed: bool = True) -> None:
         self._effect("define_domain", machine.domain)
         self._need_pool(machine.domain)
         if spec.size.vcpus < 1:
@@ -123,10 +123,17 @@ class FakeHost(FakePool):
         self.volumes.setdefault(machine.console, Volume())
         if known.power is Power.OFF:  # one that runs is changed no more before its next start
             beside = {file for _disk, file in disks.files(machine, spec, place)}
-            files = frozenset({machine.overlay, machine.seed, base_volume(spec.digest), *beside})
+            seed = {machine.seed} if has_seed else set()
+            files = frozenset({machine.overlay, base_volume(spec.digest), *seed, *beside})
             make = disks.fingerprint(spec)
             known = replace(known, machine=machine, digest=spec.digest, files=files, place=place, spec=make)
         self.domains[machine.domain] = replace(known, is_persistent=True)
+
+    def eject_seed(self, machine: MachineId) -> None:
+        self._effect("eject_seed", machine.domain)
+        domain = self._owned(machine.domain)
+        if domain is not None:
+            self.domains[machine.domain] = replace(domain, files=domain.files - {machine.seed})
 
     def start_domain(self, machine: MachineId) -> None:
         self._effect("start_domain", machine.domain)
@@ -136,13 +143,16 @@ class FakeHost(FakePool):
         network = self.networks.get(machine.instance.deployment.network)
         if network is None or not network.active:
             raise Refused(f"network {machine.instance.deployment.network} is not active")
-        lost = [v for v in (machine.overlay, machine.seed) if v not in self.volumes]
+        needed = {machine.overlay, machine.seed} & domain.files
+        lost = [v for v in sorted(needed) if v not in self.volumes]
         if lost:
             raise Refused(f"{machine.domain}: no such file: {lost}")
         self._refuse_a_second(machine)
         if domain.power is not Power.RUNNING:
             self._refuse_its_disks(machine.domain, domain)
             overlay = self.volumes[machine.overlay]
+            if machine.seed not in domain.files and not overlay.has_run:
+                raise Harm(f"{machine.domain} is started for the first time without its answer file")
             self.volumes[machine.overlay] = replace(overlay, has_run=True)
             now = self._clock.now()
             self.domains[machine.domain] = replace(

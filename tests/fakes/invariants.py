@@ -56,7 +56,7 @@ def _torn_away(world: FakeWorld) -> list[str]:
     torn = [
         f"{machine.domain} is defined without {volume}"
         for host, machine in _ours(world)
-        for volume in (machine.overlay, machine.seed)
+        for volume in sorted({machine.overlay, machine.seed} & host.domains[machine.domain].files)
         if volume not in host.volumes
     ]
     for host in world.hosts.values():

@@ -264,7 +264,9 @@ class FakePool:
 
     def _free(self, volume: str) -> None:
         """Nothing that is stood upon may be taken away."""
-        users = [n for n in self.domains if (m := parse_machine(n)) is not None and volume in (m.overlay, m.seed)]
+        users = [
+            n for n, d in self.domains.items() if (m := parse_machine(n)) and volume in d.files & {m.overlay, m.seed}
+        ]
         digest = digest_of_volume(volume)
         above = [n for n, v in self.volumes.items() if digest and v.base == digest and volume == base_volume(digest)]
         if users or above:

@@ -1,4 +1,4 @@
-"""Fakes of a few lines: images, seeds and the loop's lease."""
+"""Fakes of a few lines: images, secrets, seeds and the loop's lease."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, Refused
+from orchestrator.model.secret import Secret
+from orchestrator.model.spec import SecretRef
 
 
 def digest_of(name: str) -> str:
@@ -28,6 +30,18 @@ class FakeImages:
         if digest not in {digest_of(name) for name in self._names}:
             raise NotFound(f"the image {digest} is not in the repository")
         return Path("/nowhere") / digest
+
+
+class FakeSecrets:
+    """The values that a test keeps, by their keys."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Secret] = {}
+
+    def reveal(self, ref: SecretRef) -> Secret:
+        if ref.key not in self.kept:
+            raise Refused(f"the secret {ref.source} is not in this home's store: run `vmrole up FILE` again")
+        return self.kept[ref.key]
 
 
 class FakeSeeds:

@@ -22,7 +22,7 @@ from .faults import Faults
 from .guests import FakeGuests, Script
 from .host import FakeHost
 from .invariants import violations
-from .small import FakeImages, FakeSeeds, digest_of
+from .small import FakeImages, FakeSecrets, FakeSeeds, digest_of
 from .store import FakeStore
 
 ENOUGH_TURNS = 4000
@@ -37,6 +37,7 @@ class FakeWorld:
         self.scripts: dict[str, Script] = {}
         self.store = FakeStore(OWNER, self.faults)
         self.balancer = FakeBalancer(self.faults)
+        self.secrets = FakeSecrets()
         self.guests = FakeGuests(self.clock, self.script)
         names = hosts or ("local",)
         self.hosts = {n: FakeHost(n, OWNER, self.clock, self.faults, self.script) for n in names}
@@ -49,7 +50,9 @@ class FakeWorld:
     @property
     def effects(self) -> Effects:
         images = FakeImages("debian-12", "debian-13")
-        return Effects(self.hosts, self.guests, self.balancer, images, FakeSeeds(), self.store, lambda _text: None)
+        return Effects(
+            self.hosts, self.guests, self.balancer, images, FakeSeeds(), self.store, lambda _text: None, self.secrets
+        )
 
     def up(self, wanted: Service) -> DeploymentId:
         """What ``vmrole up`` writes."""

@@ -9,8 +9,10 @@ from orchestrator.engine import verbs
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.status import State
 from orchestrator.model.names import MachineId, base_volume
+from orchestrator.model.spec import Ready
 from orchestrator.model.world import Power
-from tests.fakes.build import HELLO, OWNER, WEB
+from tests.fakes.build import HELLO, OWNER, WEB, role, service
+from tests.fakes.guests import Script
 from tests.fakes.host import Domain, FakeHost, Volume
 from tests.fakes.invariants import violations
 from tests.fakes.world import FakeWorld
@@ -223,20 +225,29 @@ def test_local_storage_that_was_deleted_is_new_and_empty_at_the_next_start(file,
     assert contents(world) == {"overlay": "old", "local": "old", "clean": "old", "volume": "old", kind: ""}
 
 
-def test_a_seed_that_was_deleted_is_there_again_before_the_next_start():
-    world = ready()
-    del home(world).volumes[G1.seed]
-    off(home(world))
-    world.settle()
-    assert done(world, "create_seed", "start_domain") == [f"create_seed {short(G1.seed)}", "start_domain web-0.g1"]
-    assert violations(world) == []
+def half_set_up() -> FakeWorld:
+    """A machine that runs, and is not ready yet."""
+    world = FakeWorld()
+    world.scripts[str(WEB)] = Script(setup_s=None)
+    world.up(service(role(ready=Ready(timeout_s=3600.0))))
+    turns(world, 20)
+    assert home(world).domains[G1.domain].power is Power.RUNNING
+    assert G1.seed in home(world).volumes
+    return world
 
 
-def test_a_seed_that_was_deleted_under_a_running_machine_is_there_again():
-    world = ready()
+@pytest.mark.parametrize("is_off", [True, False])
+def test_a_seed_that_was_deleted_before_setup_has_ended_is_there_again(is_off: bool):
+    world = half_set_up()
     del home(world).volumes[G1.seed]
-    world.settle()
+    if is_off:
+        off(home(world))
+    turns(world, 5)
+    assert any("its answer file was gone" in fault for fault in faults(world))
     assert violations(world) == []
+    world.scripts.clear()
+    world.settle()
+    assert G1.seed not in home(world).volumes
 
 
 def base_deleted(host: FakeHost, digest: str) -> None:

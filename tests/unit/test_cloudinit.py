@@ -30,6 +30,7 @@ from orchestrator.model.vicinity import Vicinity
 from orchestrator.render.cloudconfig import json_in_yaml, merged
 from orchestrator.render.cloudinit import PUT, RUNNER_PATH, SETTINGS_PATH, Seed, seed
 from orchestrator.render.disks import mount_argv
+from orchestrator.render.keeping import keep_argv
 from orchestrator.render.template import escaped
 from tests.fakes.build import DIGEST, record
 
@@ -93,7 +94,9 @@ def test_a_host_name_is_a_pattern():
 
 def test_an_empty_setup_asks_for_nothing():
     assert config(Setup()) == {}
-    assert set(made(Setup()).files()) == {"meta-data", "user-data", "network-config"}
+    assert set(made(Setup()).files()) == {"meta-data", "user-data", "network-config", "vendor-data"}
+    # What every guest does: it keeps its answer file, as the disc is taken away.
+    assert shlex.split(made(Setup()).vendor_data.split(PUT)[1]) == keep_argv()
 
 
 def test_what_is_ours_is_apart_from_what_is_the_users():

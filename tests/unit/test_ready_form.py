@@ -38,7 +38,7 @@ BAD = {
     ),
     "a key that is none": (
         role("ready: {via: ssh, ssh: {key: {secret: /k}}}"),
-        [(5, "roles.web.ready.ssh.key.secret", "must be file:PATH")],
+        [(5, "roles.web.ready.ssh.key.secret", "must say where the secret is")],
     ),
     "nothing to see": (role("ready: {via: network}"), [(3, "roles.web", "needs a probe, or an endpoint")]),
     "nobody to ask": (

@@ -54,7 +54,7 @@ def config(disc: Disc) -> dict:
 
 
 def put(disc: Disc, path: str) -> str:
-    rows = [shlex.split(row) for row in disc["vendor-data"].split(PUT)[1].splitlines()]
+    rows = [shlex.split(row) for row in disc["vendor-data"].split(PUT)[1].splitlines() if row.startswith("put ")]
     return next(base64.b64decode(row[3]).decode() for row in rows if row[:2] == ["put", path])
 
 

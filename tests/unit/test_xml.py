@@ -10,7 +10,7 @@ from orchestrator.model import disks
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId
 from orchestrator.model.spec import Disk, DiskKind, MachineSpec, Setup, Size
 from orchestrator.model.world import HostName, Lease
-from orchestrator.render.domain import MARK_NS, Surroundings, describe, device_of, domain_xml
+from orchestrator.render.domain import MARK_NS, Surroundings, describe, device_of, domain_xml, empty_drive
 from orchestrator.render.network import NetworkWish, host_element, lease_element, network_xml, text
 from orchestrator.render.volume import (
     backup_xml,
@@ -221,3 +221,19 @@ def test_an_isolated_network_leads_nowhere():
     root = etree.fromstring(network_xml(replace(wish(), forward="")))
     assert root.find("forward") is None
     assert root.find("ip/dhcp") is not None
+
+
+def test_an_emptied_drive_is_the_same_drive_without_a_disc():
+    full = domain_xml(web(0), SPEC, 1, AROUND)
+    seen = full.replace('<target dev="sda"', '<alias name="scsi0-0-0-0"/><target dev="sda"')  # as libvirt tells it
+    drive = etree.fromstring(empty_drive(seen, f"/pool/{web(0).seed}"))
+    assert [child.tag for child in drive] == ["driver", "target", "readonly"]
+    assert (drive.get("device"), drive.find("target").get("dev")) == ("cdrom", "sda")
+    without = etree.fromstring(domain_xml(web(0), SPEC, 1, AROUND, has_seed=False))
+    (made,) = without.findall("devices/disk[@device='cdrom']")
+    assert [(c.tag, dict(c.attrib)) for c in made] == [(c.tag, dict(c.attrib)) for c in drive]
+
+
+@pytest.mark.parametrize("path", ["/pool/other.seed.iso", f"/pool/{web(0).overlay}"])
+def test_a_drive_that_has_another_disc_is_left_alone(path):
+    assert empty_drive(domain_xml(web(0), SPEC, 1, AROUND), path) == ""

@@ -1,0 +1,83 @@
+"""Reading the secrets that a service file refers to, once, where the command runs: every problem at once."""
+
+from __future__ import annotations
+
+from stat import S_ISREG
+from typing import TYPE_CHECKING
+
+from orchestrator.config.servicefile import line_of
+from orchestrator.errors import InvalidInput, Problem
+from orchestrator.model.secret import MAX_BYTES, Secret
+from orchestrator.model.secretrefs import refs, with_refs
+from orchestrator.model.spec import SecretRef, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from orchestrator.model.secretrefs import Path as Path_
+
+    Lookup = Callable[[str], Secret | None]
+
+HINT = "nothing was changed; `vmrole secret --help` tells where a secret can be"
+
+
+def resolved(
+    service: Service, file: Path, *, env: Mapping[str, str], stored: Lookup, digest: Callable[[Secret], str]
+) -> tuple[Service, dict[str, Secret]]:
+    """The service with a key for each secret, and the values by their keys.
+
+    ``file``: the service file, which ``file:`` is relative to. ``stored``: the value under a name of `vmrole secret`.
+    Raises InvalidInput.
+    """
+    found: dict[str, Secret | str] = {}
+    problems = []
+    for path, ref in refs(service):
+        if ref.source not in found:
+            found[ref.source] = _checked(_read(ref.source, file.parent, env, stored))
+        if isinstance(problem := found[ref.source], str):
+            problems.append(_problem(file, path, f"the secret {ref.source} {problem}"))
+    if problems:
+        raise InvalidInput(str(file), tuple(problems), HINT)
+    values = {source: value for source, value in found.items() if isinstance(value, Secret)}
+    keys = {source: digest(value) for source, value in values.items()}
+    known = with_refs(service, lambda ref: SecretRef(ref.source, keys[ref.source]))
+    return known, {keys[source]: value for source, value in values.items()}
+
+
+def _read(source: str, folder: Path, env: Mapping[str, str], stored: Lookup) -> Secret | str:
+    """A secret's value, or what is wrong with its source."""
+    kind, _, rest = source.partition(":")
+    if kind == "file":
+        return _read_file(folder / rest)
+    if kind == "env":
+        return Secret(env[rest].encode(errors="surrogateescape")) if rest in env else "is not set in the environment"
+    return stored(rest) or f"is not there: `vmrole secret set {rest}` stores it"
+
+
+def _read_file(path: Path) -> Secret | str:
+    try:
+        if not S_ISREG(path.stat().st_mode):
+            return "is not a regular file"
+        with path.open("rb") as file:
+            return Secret(file.read(MAX_BYTES + 1))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def _checked(value: Secret | str) -> Secret | str:
+    if isinstance(value, str):
+        return value
+    return wrong if (wrong := unfit(value)) else value
+
+
+def unfit(value: Secret) -> str:
+    """Why nobody can use such a secret; "" if it is fit."""
+    if not value.reveal():
+        return "is empty"
+    return f"is larger than {MAX_BYTES // 1024} KiB" if len(value.reveal()) > MAX_BYTES else ""
+
+
+def _problem(file: Path, path: Path_, message: str) -> Problem:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    return Problem(text, message, line_of(file.read_bytes().decode(errors="surrogateescape"), path))

@@ -1,0 +1,106 @@
+"""Secrets: the type that does not print, references wherever they are, and reading them all at once."""
+
+import copy
+import json
+import pickle
+from dataclasses import replace
+
+import pytest
+from pydantic import TypeAdapter
+
+from orchestrator.config.secrets import resolved
+from orchestrator.errors import InvalidInput
+from orchestrator.model.secret import MAX_BYTES, Secret
+from orchestrator.model.secretrefs import refs, with_refs
+from orchestrator.model.spec import Certificate, File, Join, Ready, SecretRef, Setup, User
+from orchestrator.render import records
+from tests.fakes.build import deployment, role, service
+
+CANARY = "s3cret-canary"
+SECRET = Secret(CANARY.encode())
+REF = SecretRef("env:X")
+SETUP = Setup(
+    files=(File("/a", "plain"), File("/b", REF)),
+    users=(User("me", password=REF, password_hash=REF),),
+    administrator_password=REF,
+    certificates=(Certificate("c", REF, password=REF),),
+    join=Join("d", "u", REF),
+    license_key=REF,
+)
+WANTED = service(role(setup=SETUP, ready=Ready(ssh_key=REF)))
+PLACES = {
+    "files.1.content", "users.0.password", "users.0.password_hash", "administrator_password", "certificates.0.content",
+    "certificates.0.password", "join.password", "license_key",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", [repr, str, "{}".format, "{:>20}".format, lambda s: f"{s!r} {[s]} {s!s}"])
+def test_no_text_of_a_secret_has_it(said):
+    assert CANARY not in said(SECRET)
+    assert "Secret(…)" in said(SECRET)
+
+
+@pytest.mark.parametrize(
+    "act", [pickle.dumps, copy.copy, copy.deepcopy, json.dumps, hash, vars, bytes, TypeAdapter(object).dump_json]
+)
+def test_a_secret_cannot_be_made_something_else(act):
+    with pytest.raises((TypeError, ValueError)) as told:
+        act(SECRET)
+    assert CANARY not in str(told.value)
+
+
+def test_secrets_compare_by_value():
+    assert Secret(b"a") == Secret(b"a")
+    assert Secret(b"a") != Secret(b"b")
+    assert Secret(b"a") != b"a"
+
+
+def test_every_place_that_can_hold_a_reference_is_found_and_replaced():
+    found = {".".join(map(str, path)) for path, _ref in refs(WANTED)}
+    assert found == {f"roles.web.setup.{place}" for place in PLACES} | {"roles.web.ready.ssh_key"}
+    changed = with_refs(WANTED, lambda ref: replace(ref, key="k"))
+    assert {ref for _path, ref in refs(changed)} == {SecretRef("env:X", "k")}
+    assert with_refs(changed, lambda _ref: REF) == WANTED
+    assert with_refs(WANTED, lambda ref: ref) is WANTED
+
+
+def read(tmp_path, wanted, **env):
+    file = tmp_path / "hello.yaml"
+    if not file.exists():
+        file.write_text("service: hello\n")
+    stored = {"known": SECRET}
+    return resolved(wanted, file, env=env, stored=stored.get, digest=lambda value: f"d-{len(value.reveal())}")
+
+
+def of(*sources):
+    return service(role(setup=Setup(files=tuple(File(f"/{n}", SecretRef(s)) for n, s in enumerate(sources)))))
+
+
+def test_each_source_is_read_where_the_command_runs(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/key.pem").write_bytes(b"\xff\n")
+    known, values = read(tmp_path, of("file:sub/key.pem", "env:X", "store:known", "env:X"), X="longer")
+    assert [ref.key for _path, ref in refs(known)] == ["d-2", "d-6", "d-13", "d-6"]
+    assert {key: value.reveal() for key, value in values.items()} == {
+        "d-2": b"\xff\n", "d-6": b"longer", "d-13": CANARY.encode(),
+    }  # fmt: skip
+
+
+def test_all_that_cannot_be_read_is_told_at_once_with_its_path(tmp_path):
+    (tmp_path / "large").write_bytes(b"x" * (MAX_BYTES + 1))
+    (tmp_path / "full").write_bytes(b"x" * MAX_BYTES)
+    (tmp_path / "empty").touch()
+    bad = ["file:none", "file:.", "file:large", "file:empty", "env:NONE", "store:none"]
+    with pytest.raises(InvalidInput) as told:
+        read(tmp_path, of(*bad, "file:full", "env:SET"), SET=CANARY)
+    assert [p.path for p in told.value.problems] == [f"roles.web.setup.files[{n}].content" for n in range(6)]
+    assert all(source in problem.message for source, problem in zip(bad, told.value.problems, strict=True))
+    assert CANARY not in told.value.message
+
+
+def test_what_is_stored_and_copied_to_hosts_has_references_only(tmp_path):
+    known, values = read(tmp_path, WANTED, X=CANARY)
+    stored = records.dump_deployment(deployment(known))
+    assert CANARY.encode() not in stored
+    assert records.load_deployment(stored).service == known
+    assert [value.reveal() for value in values.values()] == [CANARY.encode()]
