@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, assert_never
 
+from orchestrator.engine.deploy import SUBNET_BITS
+from orchestrator.errors import Refused
 from orchestrator.model import action as act
 from orchestrator.model.names import DeploymentCopy
-from orchestrator.render import cloudinit, records
+from orchestrator.model.spec import WINDOWS
+from orchestrator.render import cloudinit, records, unattend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orchestrator.model.record import InstanceRecord
+    from orchestrator.model.spec import SecretRef
     from orchestrator.ports import Balancer, Guests, Host, Images, Progress, Seeds, Store
 
 
@@ -69,7 +75,7 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
         case act.CreateOverlay():
             host.create_overlay(action.machine, action.digest, action.size_bytes)
         case act.CreateSeed():
-            host.create_seed(action.machine, to.seeds.disc(cloudinit.LABEL, cloudinit.seed(action.record).files()))
+            host.create_seed(action.machine, to.seeds.disc(*_seed(action.record)))
         case act.CreateDisk():
             host.create_disk(action.file, action.size_bytes)
         case act.GrowDisk():
@@ -95,6 +101,19 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             host.delete_volume(action.volume)
         case _:
             assert_never(action)
+
+
+def _seed(record: InstanceRecord) -> tuple[str, dict[str, bytes]]:
+    """The label and the files of an instance's answer disc."""
+    if record.machine.platform.os == WINDOWS:
+        subnet = IPv4Network(f"{record.dip}/{SUBNET_BITS}", strict=False)
+        return unattend.LABEL, unattend.seed(record, _unknown, subnet)
+    return cloudinit.LABEL, cloudinit.seed(record).files()
+
+
+def _unknown(secret: SecretRef) -> bytes:
+    """No secret can be had here."""
+    raise Refused(f"the secret {secret.source} cannot be read", "put what it holds into the service file")
 
 
 def _grow(action: act.GrowDisk, host: Host, guests: Guests) -> None:

@@ -54,7 +54,8 @@ class SecretRef:
 class File:
     """A file that setup writes: ``mode`` is octal text (``0644``), ``owner`` is ``user:group``.
 
-    ``is_template``: ``{{name}}`` in it stands for one of the instance's own values.
+    ``is_template``: ``{{name}}`` in it stands for one of the instance's own values. ``is_base64``: the content is
+    the base64 of bytes that are no text.
     """
 
     path: str
@@ -62,6 +63,7 @@ class File:
     mode: str = "0644"
     owner: str = "root:root"
     is_template: bool = True
+    is_base64: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,10 @@ class Setup:
     is_static: bool = False
     join: Join | None = None
     license_key: str | SecretRef = ""
+
+
+LINUX, WINDOWS = "linux", "windows"
+BIOS, UEFI = "bios", "uefi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,13 +328,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
-    """Everything that makes one virtual machine what it is; another value needs another generation."""
+    """Everything that makes one virtual machine what it is; another value needs another generation.
+
+    ``ports``: what Windows' own firewall lets in; on Linux none is spoken of.
+    """
 
     digest: str
     size: Size
     setup: Setup
     disks: tuple[Disk, ...] = ()
     platform: Platform = field(default_factory=Platform)
+    ports: tuple[int, ...] = ()
 
 
 def is_of_unknown_make(machine: MachineSpec) -> bool:
@@ -336,9 +346,10 @@ def is_of_unknown_make(machine: MachineSpec) -> bool:
     return machine.size.vcpus == 0
 
 
-def machine_spec(role: Role, digest: str) -> MachineSpec:
-    """The machine that ``role`` asks for, on the image ``digest``."""
-    return MachineSpec(digest, role.size, role.setup, role.disks)
+def machine_spec(role: Role, digest: str, platform: Platform) -> MachineSpec:
+    """The machine that ``role`` asks for, on the image ``digest``, which asks for ``platform``."""
+    targets = {endpoint.target for endpoint in role.endpoints} if platform.os == WINDOWS else set[int]()
+    return MachineSpec(digest, role.size, role.setup, role.disks, platform, tuple(sorted(targets)))
 
 
 def is_same_but_larger(now: MachineSpec, wanted: MachineSpec) -> bool:

@@ -10,7 +10,7 @@ from orchestrator.cli.view import status_json, status_text
 from orchestrator.engine.plan import plan
 from orchestrator.engine.rotation import frontends, servers
 from orchestrator.model.record import Intent
-from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, Setup, Size
+from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, Platform, Setup, Size
 from orchestrator.model.world import HostName, HostSeen, Lease, World
 from orchestrator.render import cloudinit, haproxy
 from orchestrator.render.domain import Surroundings, domain_xml
@@ -39,6 +39,11 @@ MEMBERS = [record(web(n).instance, generation=1 + n) for n in range(2)]
 
 def _domain(accelerator: str) -> str:
     spec = MachineSpec(DIGEST, Size(2, 768), SETUP, DISKS)
+    return domain_xml(web(0), spec, 2, Surroundings(OWNER, pool_path(OWNER), accelerator))
+
+
+def _on_platform(accelerator: str, platform: Platform) -> str:
+    spec = MachineSpec(DIGEST, Size(2, 4096), Setup(), DISKS, platform)
     return domain_xml(web(0), spec, 2, Surroundings(OWNER, pool_path(OWNER), accelerator))
 
 
@@ -78,6 +83,9 @@ def _forecast() -> str:
 RENDERED: dict[str, Callable[[], str]] = {
     "domain-kvm.xml": lambda: _domain("kvm"),
     "domain-tcg.xml": lambda: _domain("tcg"),
+    "domain-uefi.xml": lambda: _on_platform("tcg", Platform(firmware="uefi")),
+    "domain-windows.xml": lambda: _on_platform("kvm", Platform("windows", "uefi", secure_boot=True, tpm=True)),
+    "domain-windows-sata.xml": lambda: _on_platform("tcg", Platform("windows", "bios", virtio=False)),
     "network.xml": _network,
     "pool.xml": lambda: pool_xml(OWNER) + "\n",
     "volume-base.xml": lambda: base_volume_xml(DIGEST, 5_000_000) + "\n",
