@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.model.spec import LINUX
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from ipaddress import IPv4Network
@@ -133,8 +135,19 @@ class Host(Protocol):
 class Guests(Protocol):
     """Guests, by their agents. What they answer is their own word: capped, checked, made safe to print."""
 
-    def look(self, host: Host, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None) -> GuestSeen:
-        """How far the guest is. A guest that still runs the boot ``known_boot`` is not asked for more than that."""
+    def look(
+        self,
+        host: Host,
+        machine: MachineId,
+        *,
+        known_boot: str,
+        services: tuple[str, ...] | None,
+        system: str = LINUX,
+    ) -> GuestSeen:
+        """How far the guest is. A guest that still runs the boot ``known_boot`` is not asked for more than that.
+
+        ``system``: linux or windows.
+        """
 
     def shut_down(self, host: Host, machine: MachineId, act: Act) -> None:
         """Give notice of ``act`` and ask the guest to shut down: by its agent, else by the power button.

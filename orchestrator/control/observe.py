@@ -79,6 +79,7 @@ class Observer:
                 _id(record),
                 known_boot=record.boot_id if record.timeline.services is not None else "",
                 services=services(record),
+                system=record.machine.platform.os,
             )
             for record in records
         }

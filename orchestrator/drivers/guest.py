@@ -11,12 +11,13 @@ import base64
 import binascii
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.drivers.clock import SystemClock
+from orchestrator.drivers.winguest import Command, WindowsLooks
 from orchestrator.engine.readiness import PROBE, Report, judge_services, setup_result
 from orchestrator.errors import AgentRefused, AgentSilent
+from orchestrator.model.spec import LINUX, WINDOWS
 from orchestrator.model.text import line, lines
 from orchestrator.model.world import GuestSeen
 from orchestrator.render.disks import grow_argv
@@ -52,13 +53,8 @@ STOP = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 022; mkdir -p /run/vm
 PROBE_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A command that ended in a guest. ``code``: its exit code, or 128 + n if signal n ended it."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
+# A command that ended in a guest. Its code: its exit code, or 128 + n if signal n ended it.
+Outcome = Command
 
 
 class AgentGuests:
@@ -66,10 +62,21 @@ class AgentGuests:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._windows = WindowsLooks(self._clock, start, poll)
         self._probes: dict[str, tuple[str, int]] = {}  # domain → (boot, process in the guest)
         self._reports: dict[str, tuple[str, Report]] = {}  # domain → (boot, what its last probe found)
 
-    def look(self, host: Host, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None) -> GuestSeen:
+    def look(
+        self,
+        host: Host,
+        machine: MachineId,
+        *,
+        known_boot: str,
+        services: tuple[str, ...] | None,
+        system: str = LINUX,
+    ) -> GuestSeen:
+        if system == WINDOWS:
+            return self._windows.look(host, machine.domain, known_boot=known_boot, services=services)
         try:
             boot = line(_read(host, machine.domain, BOOT_ID))
             if not boot or boot == known_boot:

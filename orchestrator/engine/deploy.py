@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUBNET_BITS = 24
 
 
-def deployed(
+def deployed(  # noqa: PLR0913 - what `up` pins, each by its name
     intent: Intent,
     key: DeploymentId,
     service: Service,

@@ -128,7 +128,7 @@ def _step(root: etree._Element, name: str) -> etree._Element:
 
 def _component(step: etree._Element, name: str) -> etree._Element:
     found = next((part for part in step if part.get("name") == name), None)
-    return found if found is not None else etree.SubElement(step, _tag("component"), name=name, **_IDENTITY)
+    return found if found is not None else etree.SubElement(step, _tag("component"), {"name": name} | _IDENTITY)
 
 
 def _merge(ours: etree._Element, theirs: etree._Element) -> None:

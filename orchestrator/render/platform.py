@@ -72,8 +72,9 @@ def disk_target(number: int, *, virtio: bool) -> dict[str, str]:
 
 
 def disc_bus(platform: Platform) -> str:
-    """Where a drive for discs is. On virtio-scsi a guest waits for no SATA links, but Windows has no driver for that
-    of its own, and needs its answer file before it gets one.
+    """Where a drive for discs is: on virtio-scsi a guest waits for no SATA links.
+
+    Windows has no driver for that of its own, and needs its answer file before it gets one.
     """
     return "scsi" if platform.virtio and platform.os != WINDOWS else "sata"
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = r"C:\ProgramData\vmrole"
 PLAN, SCRIPT_NAME = "vmrole.json", "vmrole.ps1"
-_PLAIN = re.compile(r"[^\s\"]+")
+_PLAIN = re.compile(r"\S+")
 _BEFORE_A_QUOTE = re.compile(r'(\\*)"')
 _AT_THE_END = re.compile(r"(\\+)$")
 
@@ -90,9 +90,9 @@ def _command(number: int, command: Command) -> dict[str, object]:
 
 def quoted(word: str) -> str:
     """A word of a command line, by the rules of Microsoft's C run-time (CommandLineToArgvW)."""
-    if _PLAIN.fullmatch(word):
-        return word
     escaped = _BEFORE_A_QUOTE.sub(lambda match: match[1] * 2 + '\\"', word)
+    if _PLAIN.fullmatch(word):
+        return escaped
     return '"' + _AT_THE_END.sub(lambda match: match[1] * 2, escaped) + '"'
 
 

@@ -41,7 +41,13 @@ class FakeGuests:
         self._script = script
 
     def look(  # noqa: PLR0911 - one return a stage
-        self, host: FakeHost, machine: MachineId, *, known_boot: str, services: tuple[str, ...] | None
+        self,
+        host: FakeHost,
+        machine: MachineId,
+        *,
+        known_boot: str,
+        services: tuple[str, ...] | None,
+        system: str = "linux",  # noqa: ARG002 - its script says what it does
     ) -> GuestSeen:
         domain = host.domains.get(machine.domain)
         if domain is None or domain.power is not Power.RUNNING:

@@ -12,13 +12,15 @@ from orchestrator.engine.rotation import frontends, servers
 from orchestrator.model.record import Intent
 from orchestrator.model.spec import Command, Disk, DiskKind, File, MachineSpec, Platform, Setup, Size
 from orchestrator.model.world import HostName, HostSeen, Lease, World
-from orchestrator.render import cloudinit, haproxy
+from orchestrator.render import cloudinit, haproxy, winpe
 from orchestrator.render.domain import Surroundings, domain_xml
 from orchestrator.render.network import NetworkWish, network_xml
+from orchestrator.render.unattend import seed as windows_seed
 from orchestrator.render.volume import base_volume_xml, overlay_xml, pool_path, pool_xml, raw_volume_xml
 from tests.fakes.build import DIGEST, GOSSIP, HELLO, HTTP, NOW, OWNER, SSH, deployment, record, role, service, web
 from tests.fakes.guests import Script
 from tests.fakes.world import FakeWorld
+from tests.unit.test_unattend import FULL, INSTALL, SUBNET, reveal
 
 SETUP = Setup(
     ("ssh-ed25519 AAAA me",),
@@ -62,6 +64,11 @@ def _seed(name: str) -> str:
     return cloudinit.seed(record(machine=MachineSpec(DIGEST, Size(), SETUP))).files()[name].decode()
 
 
+def _unattend(name: str) -> str:
+    asked = MachineSpec(DIGEST, Size(), FULL, platform=Platform("windows"), ports=(80, 3389))
+    return windows_seed(record(machine=asked), reveal, SUBNET)[name].decode("utf-8-sig")
+
+
 def _status(show: Callable) -> str:
     """Two instances at rest: one serves, one has failed."""
     world = FakeWorld()
@@ -94,6 +101,11 @@ RENDERED: dict[str, Callable[[], str]] = {
     "haproxy.cfg": _haproxy,
     "meta-data": lambda: _seed("meta-data") + "\n",
     "user-data": lambda: _seed("user-data"),
+    "unattend.xml": lambda: _unattend("unattend.xml"),
+    "vmrole.json": lambda: _unattend("vmrole.json") + "\n",
+    "vmrole.ps1": lambda: _unattend("vmrole.ps1"),
+    "autounattend-uefi.xml": lambda: winpe.answer_file(INSTALL).decode(),
+    "autounattend-bios.xml": lambda: winpe.answer_file(replace(INSTALL, firmware="bios")).decode(),
     "network-config": lambda: _seed("network-config") + "\n",
     "status.json": lambda: _status(lambda p, d, _now: json.dumps(status_json(p, d), indent=2) + "\n"),
     "status.txt": lambda: _status(lambda p, d, now: status_text(p, d, now) + "\n"),
