@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
 VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
-DISK, ANSWERS, TPM, MONITOR = "disk.qcow2", "answers.iso", "tpm", "monitor.sock"
+DISK, ANSWERS, TPM, MONITOR, CONSOLE = "disk.qcow2", "answers.iso", "tpm", "monitor.sock", "console"
 # Microsoft's disc boots only if a key is pressed within some seconds of this line of the firmware's.
 STARTS_DISC = "BdsDxe: starting"
 KEYS = 10
@@ -69,7 +69,7 @@ def qemu_argv(job: Job, folder: Path, accelerator: str) -> list[str]:
 
 def _firmware_argv(job: Job, folder: Path) -> list[str]:
     if job.install.firmware != UEFI:
-        return ["-fw_cfg", "name=etc/sercon-port,string=0"]
+        return ["-fw_cfg", f"name=etc/sercon-port,file={_value(folder / CONSOLE)}"]
     return [
         "-global", "driver=cfi.pflash01,property=secure,value=on",
         "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={CODE}",
@@ -117,6 +117,7 @@ def _prepare(job: Job, folder: Path) -> None:
         if not CODE.exists():
             raise Missing("UEFI's firmware is not installed", "apt-get install ovmf")
         shutil.copyfile(VARIABLES, folder / VARIABLES.name)
+    (folder / CONSOLE).write_bytes(b"\xf8\x03")  # SeaBIOS's own: the port that it speaks on, the first serial one
     run(["qemu-img", "create", "-q", "-f", "qcow2", str(folder / DISK), f"{job.disk_gib}G"])
     (folder / ANSWERS).write_bytes(IsoSeeds().disc(winpe.LABEL, winpe.seed(job.install)))
 
