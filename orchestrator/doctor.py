@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.drivers.clock import SystemClock
 from orchestrator.drivers.process import run
 from orchestrator.errors import VmroleError
-from orchestrator.wiring import make_home, owner_of, site_of
+from orchestrator.model.image import platform_of
+from orchestrator.model.spec import UEFI
+from orchestrator.wiring import make_home, owner_of, repository, site_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from orchestrator.config.site import HostSite, Site
+    from orchestrator.model.spec import Platform
 
 GIB = 1024**3
 ROOM_BYTES = 3 * GIB
@@ -35,6 +39,7 @@ PROGRAMS = {
     "zstd": "zstd",
 }
 KVM = Path("/dev/kvm")
+FIRMWARES = Path("/usr/share/OVMF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ def examine(home: Path, connect: str | None, cache_dir: Path) -> Iterator[Findin
     yield _state_folder(home)
     yield _kvm_node()
     try:
+        yield from _platforms(home)
         site = site_of(home, connect, cache_dir)
     except VmroleError as error:
         yield Finding("site", "bad", error.message, error.hint)
@@ -94,6 +100,26 @@ def _state_folder(home: Path) -> Finding:
         mend = "free some room there, or name another folder with --home"
         return Finding(subject, "bad", f"only {free / GIB:.1f} GiB free", mend)
     return Finding(subject, "ok", f"writable, {free / GIB:.0f} GiB free")
+
+
+def _platforms(home: Path) -> Iterator[Finding]:
+    """What images of the repository ask of a machine beyond what every QEMU has."""
+    images = repository(home, SystemClock()).images()
+    asked = {image.reference: platform_of(image.traits) for image in images}
+    yield from lacking(asked, has_uefi=FIRMWARES.is_dir(), has_tpm=shutil.which("swtpm") is not None)
+
+
+def lacking(asked: Mapping[str, Platform], *, has_uefi: bool, has_tpm: bool) -> Iterator[Finding]:
+    """``asked``: image → the machine that it asks for. Nothing of what nobody asks for."""
+    uefi = sorted(name for name, platform in asked.items() if platform.firmware == UEFI)
+    tpm = sorted(name for name, platform in asked.items() if platform.tpm)
+    parts = (("UEFI", uefi, has_uefi, "ovmf"), ("TPM", tpm, has_tpm, "swtpm swtpm-tools"))
+    for subject, images, is_there, packages in parts:
+        if images and not is_there:
+            mend = f"apt-get install {packages} on every host"
+            yield Finding(subject, "bad", f"not installed, and asked for by {', '.join(images)}", mend)
+        elif images:
+            yield Finding(subject, "ok", f"asked for by {', '.join(images)}")
 
 
 def _kvm_node() -> Finding:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.model.spec import LINUX
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from ipaddress import IPv4Network
@@ -138,12 +140,21 @@ class Host(Protocol):
 class Guests(Protocol):
     """Guests, by their agents. What they answer is their own word: capped, checked, made safe to print."""
 
-    def look(self, host: Host, machine: MachineId, *, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
+    def look(
+        self,
+        host: Host,
+        machine: MachineId,
+        *,
+        dip: str,
+        ready: Ready,
+        known_boot: str | None,
+        system: str = LINUX,
+    ) -> GuestSeen:
         """How far the guest is, and how well once it is ready; in the way, and by the probes, that ``ready`` says.
 
         ``known_boot``: the boot in which it became ready ("" if that has no id), None until it has. In that boot every
         look asks only for signs of life and whether it is busy; services and probes are asked anew each interval, and
-        what they said last is told until then: not ``settled`` as long as they have not.
+        what they said last is told until then: not ``settled`` as long as they have not. ``system``: linux or windows.
         """
 
     def shut_down(self, host: Host, machine: MachineId, act: Act) -> None:

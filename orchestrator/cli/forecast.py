@@ -10,7 +10,7 @@ from orchestrator.engine.fate import DiskFate, created, fates
 from orchestrator.model import action as act
 from orchestrator.model.names import VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Intent, Wanted
-from orchestrator.model.spec import MachineSpec, is_same_but_larger, machine_spec
+from orchestrator.model.spec import MachineSpec, is_same_but_larger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def _forecast(
         return Forecast(name, "create", created(new.machine, found=found), f"on host {new.host}, {new.dip}")
     if new.wanted is Wanted.GONE or role is None:
         return Forecast(name, "delete", fates(Act.DELETE, old, old.machine, role), "the file asks for fewer")
-    desired = machine_spec(role, record.digests[role.name])
+    desired = record.machine(role)
     found = names_there(desired, new.id, volumes)
     if new.next is not None:
         why = f"generation {new.next.generation}, when its turn comes (max_unavailable {role.max_unavailable})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -33,16 +34,32 @@ def image() -> None:
 
 @image.command()
 @click.argument("name")
+@click.option(
+    "--windows-iso", type=click.Path(path_type=Path), help="Install Windows from Microsoft's disc, then sysprep."
+)
+@click.option("--virtio-iso", type=click.Path(path_type=Path), help="Windows only: the disc with virtio's drivers.")
+@click.option(
+    "--edition",
+    default="Windows Server 2022 SERVERSTANDARDCORE",
+    show_default=True,
+    help="Windows only: its name there.",
+)
+@click.option("--drivers", default="2k22", show_default=True, help="Windows only: the folder of virtio's drivers.")
+@click.option("--firmware", type=click.Choice(["bios", "uefi"]), default="uefi", help="Windows only: what boots it.")
+@click.option("--tpm/--no-tpm", default=False, help="Windows only: with a TPM 2.0.")
 @click.pass_obj
-def build(context: Context, name: str) -> None:
+def build(context: Context, /, name: str, **windows: object) -> None:
     """Build one of the images that come with a recipe, and take it into the repository.
 
-    Nothing is done if the repository has one from the same recipe that is less than a week old.
+    Nothing is done if the repository has one from the same recipe that is less than a week old. With --windows-iso and
+    --virtio-iso it is a Windows that is installed from Microsoft's disc.
 
     \b
     Example:
       vmrole image build tiny
+      vmrole image build win2022 --windows-iso server2022.iso --virtio-iso virtio-win.iso
     """
+    from orchestrator.cli.image_windows import build_windows
     from orchestrator.cli.progress import never_silent
     from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.recipes import build as build_image
@@ -55,6 +72,11 @@ def build(context: Context, name: str) -> None:
         click.echo(f"[{clock.now() - begun:6.1f} s] {name}: {text}", err=True)
 
     store = repository(context.home, clock)
+    if windows["windows_iso"] is not None or windows["virtio_iso"] is not None:
+        with never_silent(report) as heard:
+            made = build_windows(context, name, windows, heard)
+        click.echo(f"{made.reference} built: {made.size_bytes // MIB} MiB, {made.digest}")
+        return
     with never_silent(report) as heard:
         built, is_new = build_image(name, repository=store, cache=context.cache_dir, clock=clock, report=heard)
     news = "built" if is_new else "there already"

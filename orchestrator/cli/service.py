@@ -173,9 +173,12 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     Raises InvalidInput for what is wrong with the file, HostAway or Missing for what is wrong with the site.
     """
     from orchestrator.engine.deploy import deployed, free_subnets, free_vip
+    from orchestrator.model.image import platform_of
 
     key = DeploymentId(service.name)
-    digests = {role.name: wiring.images.resolve(role.image) for role in service.roles}
+    images = {role.name: wiring.images.find(role.image) for role in service.roles}
+    digests = {role: image.digest for role, image in images.items()}
+    platforms = {role: platform_of(image.traits) for role, image in images.items()}
     if shutil.which("haproxy") is None:
         raise Missing("HAProxy is not installed", "install the package haproxy, or run `make setup`")
     for host in world.hosts.values():
@@ -188,11 +191,23 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     # A deployment stays on the hosts that it was made for: its networks' numbers are the same on each of them.
     subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
     vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
-    record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets)
+    record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets, platforms=platforms)
     refuse_unsuitable(wiring.images, record, file)
+    _refuse_unfit(record, file)
     _refuse_shrinking(intent, world, record, file)
     _refuse_clashes(wiring, intent, record, file)
     return record
+
+
+def _refuse_unfit(record: DeploymentRecord, file: Path) -> None:
+    """Refuse what Windows has no way to be told, of roles whose images are Windows."""
+    from orchestrator.engine.windows import unfit
+    from orchestrator.render.unattend import untranslatable
+
+    problems = [_problem(file, path, message) for path, message in unfit(record, untranslatable)]
+    if problems:
+        hint = "docs/windows.md says what of a service file is used on Windows"
+        raise InvalidInput(str(file), tuple(problems), hint)
 
 
 def _refuse_shrinking(intent: Intent, world: World, record: DeploymentRecord, file: Path) -> None:

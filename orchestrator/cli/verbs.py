@@ -187,13 +187,12 @@ def _is_named(record: InstanceRecord, ask: Ask) -> bool:
 def _wish(wiring: Wiring, intent: Intent, ask: Ask, record: InstanceRecord) -> InstanceRecord:
     from orchestrator.engine import verbs
     from orchestrator.model.record import Wanted
-    from orchestrator.model.spec import machine_spec
 
     key = record.id.deployment
     deployment, role = intent.deployment(key), _role(intent, record)
     if deployment is None or role is None or Wanted.UP is not deployment.wanted or record.wanted is Wanted.GONE:
         raise UserError(f"{key.service}/{record.id.name} is being deleted", f"`vmrole status {key.service}` shows it")
-    machine, now = machine_spec(role, deployment.digests[role.name]), wiring.clock.now()
+    machine, now = deployment.machine(role), wiring.clock.now()
     if ask.act is Act.REBOOT:
         return verbs.reboot(record, now)
     if ask.act is Act.REIMAGE:

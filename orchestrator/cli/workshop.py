@@ -19,7 +19,7 @@ from orchestrator.engine.readiness import PROBE, auto_started
 from orchestrator.engine.status import State
 from orchestrator.engine.verbs import stop
 from orchestrator.errors import Refused, UserError, VmroleError
-from orchestrator.model.image import Admission
+from orchestrator.model.image import Admission, platform_of
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.spec import Ready, Role, Service, Size
 from orchestrator.model.text import line, lines
@@ -98,6 +98,7 @@ class Workshop:
             key,
             Service(key.service, (role,)),
             digests={role.name: image.digest},
+            platforms={role.name: platform_of(image.traits)},
             vip=free_vip(self.wiring.site.vip_pool, intent, world.balancer.vips),
             subnets=free_subnets(pools, world.hosts, intent),
         )

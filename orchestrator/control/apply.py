@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from orchestrator.model import action as act
 from orchestrator.model.names import DeploymentCopy
-from orchestrator.render import cloudinit, records
+from orchestrator.model.spec import WINDOWS
+from orchestrator.render import cloudinit, records, template, unattend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from orchestrator.model.spec import SecretRef
     from orchestrator.ports import Balancer, Guests, Host, Images, Progress, Secrets, Seeds, Store
@@ -75,8 +76,7 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
         case act.CreateOverlay():
             host.create_overlay(action.machine, action.digest, action.size_bytes)
         case act.CreateSeed():
-            texts = cloudinit.seed(action.record, action.around, to.reveal).files()
-            host.create_seed(action.machine, to.seeds.disc(cloudinit.LABEL, texts))
+            host.create_seed(action.machine, to.seeds.disc(*_seed(action, to.reveal)))
         case act.CreateDisk():
             host.create_disk(action.file, action.size_bytes)
         case act.GrowDisk():
@@ -106,6 +106,15 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             host.delete_volume(action.volume)
         case _:
             assert_never(action)
+
+
+def _seed(action: act.CreateSeed, reveal: Callable[[SecretRef], bytes]) -> tuple[str, dict[str, bytes]]:
+    """The label and the files of an instance's answer disc."""
+    record, around = action.record, action.around
+    if record.machine.platform.os != WINDOWS:
+        return cloudinit.LABEL, cloudinit.seed(record, around, reveal).files()
+    filled = replace(record.machine, setup=template.filled(record.machine.setup, template.values(record, around)))
+    return unattend.LABEL, unattend.seed(replace(record, machine=filled), reveal, around.subnet(record.host))
 
 
 def _grow(action: act.GrowDisk, host: Host, guests: Guests) -> None:

@@ -157,6 +157,7 @@ class Observer:
             dip=record.dip,
             ready=_ready(record, intent),
             known_boot=record.boot_id if record.timeline.services is not None else None,
+            system=record.machine.platform.os,
         )
 
     def _forget_guests(self, running: set[MachineId]) -> None:

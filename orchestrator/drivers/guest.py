@@ -17,8 +17,9 @@ from orchestrator.drivers import looks
 from orchestrator.drivers.clock import SystemClock
 from orchestrator.drivers.looks import BOOT_ID, CALL_S, FILE_BYTES, Memory, Outcome, Rounds
 from orchestrator.drivers.place import Place
+from orchestrator.drivers.winguest import WindowsLooks
 from orchestrator.errors import AgentRefused, AgentSilent
-from orchestrator.model.spec import Via
+from orchestrator.model.spec import LINUX, WINDOWS, Via
 from orchestrator.model.text import line, lines
 from orchestrator.model.world import GuestSeen
 from orchestrator.render.disks import grow_argv
@@ -126,8 +127,20 @@ class AgentGuests:
         self._reveal = reveal or no_secret
         self._ssh: SshWays | None = None
         self._memories: dict[str, Memory] = {}
+        self._windows = WindowsLooks(self._clock, start, poll)
 
-    def look(self, host: Host, machine: MachineId, *, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
+    def look(
+        self,
+        host: Host,
+        machine: MachineId,
+        *,
+        dip: str,
+        ready: Ready,
+        known_boot: str | None,
+        system: str = LINUX,
+    ) -> GuestSeen:
+        if system == WINDOWS:
+            return self._windows.look(host, machine.domain, known_boot=known_boot or "", services=ready.services)
         now = self._clock.now()
         memory = self._remembered(machine.domain, now)
         if not memory.lock.acquire(blocking=False):

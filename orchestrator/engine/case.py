@@ -10,7 +10,7 @@ from orchestrator.engine.health import NOTHING, Finding
 from orchestrator.engine.lifecycle import SILENT
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Wanted
-from orchestrator.model.spec import MachineSpec, Role, is_same_but_larger, machine_spec
+from orchestrator.model.spec import MachineSpec, Role, is_same_but_larger
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import GuestSeen, HostSeen, Power, ServerState, World
 
@@ -60,7 +60,7 @@ class Case:
         """What its role makes it of; a role that is gone asks for no change."""
         if self.role is None:
             return self.record.machine
-        return machine_spec(self.role, self.deployment.digests[self.role.name])
+        return self.deployment.machine(self.role)
 
     @property
     def is_outdated(self) -> bool:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
     from orchestrator.model.names import DeploymentId
-    from orchestrator.model.spec import Disk, Role, Service
+    from orchestrator.model.spec import Disk, Platform, Role, Service
     from orchestrator.model.world import HostSeen
 
 SUBNET_BITS = 24
 
 
-def deployed(
+def deployed(  # noqa: PLR0913 - what `up` pins, each by its name
     intent: Intent,
     key: DeploymentId,
     service: Service,
@@ -31,12 +31,14 @@ def deployed(
     digests: Mapping[str, str],
     vip: str,
     subnets: Mapping[str, IPv4Network],
+    platforms: Mapping[str, Platform] | None = None,
 ) -> DeploymentRecord:
     """The deployment's record after ``up``; the very same record if nothing changes."""
-    known = intent.deployment(key)
+    known, made_for = intent.deployment(key), dict(platforms or {})
     if known is None:
-        return DeploymentRecord(key, service, 1, dict(digests), vip, dict(subnets))
+        return DeploymentRecord(key, service, 1, dict(digests), vip, dict(subnets), platforms=made_for)
     wanted = replace(known, service=service, digests=dict(digests), subnets=dict(subnets), wanted=Wanted.UP)
+    wanted = replace(wanted, platforms=made_for)
     return wanted if wanted == known else replace(wanted, revision=known.revision + 1)
 
 

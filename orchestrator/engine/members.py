@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import Refused
 from orchestrator.model.names import InstanceId, parse_disk
 from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Kept, Successor, Timeline, Wanted
-from orchestrator.model.spec import DiskKind, MachineSpec, Role, machine_spec
+from orchestrator.model.spec import DiskKind, MachineSpec, Role
 from orchestrator.model.vicinity import Vicinity
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _new(
         host=host,
         dip=free_dip(deployment.subnets[host], {record.dip for record in others}),
         generation=1,
-        machine=machine_spec(role, deployment.digests[role.name]),
+        machine=deployment.machine(role),
         timeline=Timeline(requested=now),
         deadline=now + role.ready.timeout_s,
     )

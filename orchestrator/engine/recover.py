@@ -20,7 +20,7 @@ from orchestrator.model.names import (
     parse_disk,
 )
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Kept, Timeline, Wanted
-from orchestrator.model.spec import MachineSpec, Role, Setup, Size, machine_spec
+from orchestrator.model.spec import MachineSpec, Role, Setup, Size
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _spec(record: DeploymentRecord, role: Role, domain: DomainSeen | None, base:
 
     Of an overlay without a domain only its image can be compared.
     """
-    wanted = machine_spec(role, record.digests[role.name])
+    wanted = record.machine(role)
     is_wanted = base == wanted.digest if domain is None else domain.spec == fingerprint(wanted)
     return wanted if is_wanted else replace(UNKNOWN, digest=base or wanted.digest)
 
@@ -142,7 +142,7 @@ def _kept(
     record: DeploymentRecord, role: Role, found: Found, host: HostSeen, bases: Mapping[str, str], now: float
 ) -> Kept | None:
     """The newest older overlay of the instance, as far as it is known how its machine was made."""
-    wanted, key = machine_spec(role, record.digests[role.name]), found.machine.instance
+    wanted, key = record.machine(role), found.machine.instance
     machines = [m for file in host.volumes if (m := machine_of_volume(file)) is not None and m.overlay == file]
     older = [m for m in machines if m.instance == key and m.generation < found.machine.generation]
     known = [m.generation for m in older if bases.get(m.overlay) == wanted.digest]

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from orchestrator.model.names import is_name
+from orchestrator.model.spec import BIOS, LINUX, UEFI, WINDOWS, Platform
 
 MAX_VIRTUAL_BYTES = 2 * 1024**4
 VERSION_RULE = "1 to 40 of a-z, A-Z, 0-9, ., - and _, not starting with . or -"
@@ -43,6 +44,13 @@ class Traits:
     virtio: bool = True
     disk_bytes: int = 0
     note: str = ""
+
+
+def platform_of(traits: Traits) -> Platform:
+    """The machine that an image with these traits asks for; what is not known is as on Linux, started by a BIOS."""
+    firmware = UEFI if traits.secure_boot else traits.firmware or BIOS
+    os = WINDOWS if traits.os == WINDOWS else LINUX
+    return Platform(os, firmware, traits.secure_boot, traits.tpm, traits.virtio)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from enum import Enum
 from ipaddress import IPv4Network
 
 from orchestrator.model.names import DeploymentId, InstanceId
-from orchestrator.model.spec import MachineSpec, Service
+from orchestrator.model.spec import MachineSpec, Platform, Role, Service, machine_spec
 
 
 class Wanted(Enum):
@@ -161,8 +161,9 @@ class DeploymentRecord:
     """A deployment as wanted. ``isolated``: its network leads nowhere but to its host.
 
     ``paused``: nothing is repaired or upgraded meanwhile; ``resumed``: when that ended last, in Unix seconds.
-    ``digests``: role → image digest, pinned by ``up``. ``subnets``: host → its network there. ``version`` is the
-    row's, for compare-and-swap; 0 is not stored yet.
+    ``digests``: role → image digest, pinned by ``up``, and ``platforms`` what that image asks for (a role without:
+    the default). ``subnets``: host → its network there. ``version`` is the row's, for compare-and-swap; 0 is not
+    stored yet.
     """
 
     id: DeploymentId
@@ -176,6 +177,11 @@ class DeploymentRecord:
     paused: Pause | None = None
     resumed: float = 0.0
     version: int = 0
+    platforms: Mapping[str, Platform] = field(default_factory=dict)
+
+    def machine(self, role: Role) -> MachineSpec:
+        """What an instance of ``role`` is to be made of."""
+        return machine_spec(role, self.digests[role.name], self.platforms.get(role.name, Platform()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,10 @@ class Setup:
     license_key: str | SecretRef = ""
 
 
+LINUX, WINDOWS = "linux", "windows"
+BIOS, UEFI = "bios", "uefi"
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """What a machine made of an image has to be like, as the image's traits say.
@@ -364,13 +368,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
-    """Everything that makes one virtual machine what it is; another value needs another generation."""
+    """Everything that makes one virtual machine what it is; another value needs another generation.
+
+    ``ports``: what Windows' own firewall lets in; on Linux none is spoken of.
+    """
 
     digest: str
     size: Size
     setup: Setup
     disks: tuple[Disk, ...] = ()
     platform: Platform = field(default_factory=Platform)
+    ports: tuple[int, ...] = ()
 
 
 def is_of_unknown_make(machine: MachineSpec) -> bool:
@@ -378,9 +386,10 @@ def is_of_unknown_make(machine: MachineSpec) -> bool:
     return machine.size.vcpus == 0
 
 
-def machine_spec(role: Role, digest: str) -> MachineSpec:
-    """The machine that ``role`` asks for, on the image ``digest``."""
-    return MachineSpec(digest, role.size, role.setup, role.disks)
+def machine_spec(role: Role, digest: str, platform: Platform) -> MachineSpec:
+    """The machine that ``role`` asks for, on the image ``digest``, which asks for ``platform``."""
+    targets = {endpoint.target for endpoint in role.endpoints} if platform.os == WINDOWS else set[int]()
+    return MachineSpec(digest, role.size, role.setup, role.disks, platform, tuple(sorted(targets)))
 
 
 def is_same_but_larger(now: MachineSpec, wanted: MachineSpec) -> bool:

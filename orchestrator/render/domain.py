@@ -16,6 +16,7 @@ from lxml.builder import E, ElementMaker
 
 from orchestrator.model import disks
 from orchestrator.model.names import MachineId, base_volume, libvirt_uuid, parse_machine, pool_name
+from orchestrator.render import platform as platforms
 
 if TYPE_CHECKING:
     from orchestrator.model.spec import Disk, MachineSpec
@@ -51,7 +52,7 @@ class Description:
 def domain_xml(
     machine: MachineId, spec: MachineSpec, place: int, around: Surroundings, *, has_seed: bool = True
 ) -> str:
-    """The domain of ``machine``: virtio everything, the agent's channel, entropy, a logged serial console, our mark."""
+    """The domain of ``machine``: its platform, the agent's channel, entropy, a logged serial console, our mark."""
     is_kvm = around.accelerator == "kvm"
     root = E.domain(
         E.name(machine.domain),
@@ -59,11 +60,10 @@ def domain_xml(
         E.metadata(_machine_mark(machine, spec, place, around.owner)),
         E.memory(str(spec.size.memory_mib), unit="MiB"),
         E.vcpu(str(spec.size.vcpus)),
-        # The firmware speaks on the serial port too: "no bootable device" is a reason that people should see.
-        E.os(E.type("hvm", arch="x86_64", machine="q35"), E.boot(dev="hd"), E.bios(useserial="yes")),
-        E.features(E.acpi(), E.apic()),
+        platforms.os_element(spec.platform),
+        platforms.features_element(spec.platform, is_kvm=is_kvm),
         _cpu(is_kvm=is_kvm),
-        E.clock(E.timer(name="rtc", tickpolicy="catchup"), E.timer(name="hpet", present="no"), offset="utc"),
+        platforms.clock_element(spec.platform, is_kvm=is_kvm),
         E.on_poweroff("destroy"),
         E.on_reboot("restart"),
         E.on_crash("preserve"),
@@ -95,26 +95,22 @@ def _cpu(*, is_kvm: bool) -> etree._Element:
 
 
 def _devices(machine: MachineId, spec: MachineSpec, place: int, pool_path: str, *, has_seed: bool) -> etree._Element:
+    beside, platform = disks.files(machine, spec, place), spec.platform
+    bus = platforms.disc_bus(platform)
     return E.devices(
-        _overlay(machine, spec.digest, pool_path),
+        _overlay(machine, spec.digest, pool_path, platforms.disk_target(0, virtio=platform.virtio)),
         *(
-            _disk(disk, f"{pool_path}/{file}", f"vd{chr(ord('b') + number)}")
-            for number, (disk, file) in enumerate(disks.files(machine, spec, place))
+            _disk(disk, f"{pool_path}/{file}", platforms.disk_target(number, virtio=platform.virtio))
+            for number, (disk, file) in enumerate(beside, 1)
         ),
-        E.disk(
-            E.driver(name="qemu", type="raw"),
-            *((E.source(file=f"{pool_path}/{machine.seed}"), E.backingStore()) if has_seed else ()),
-            E.target(dev="sda", bus="scsi"),
-            E.readonly(),
-            type="file",
-            device="cdrom",
+        platforms.disc_element(
+            f"{pool_path}/{machine.seed}" if has_seed else "", platform, 0 if platform.virtio else 1 + len(beside)
         ),
-        # A disc drive can be emptied while the guest runs; on virtio-scsi it costs a guest no wait for SATA links.
-        E.controller(type="scsi", index="0", model="virtio-scsi"),
+        *([E.controller(type="scsi", index="0", model="virtio-scsi")] if bus == "scsi" else []),
         E.interface(
             E.mac(address=machine.instance.mac),
             E.source(network=machine.instance.deployment.network),
-            E.model(type="virtio"),
+            E.model(type=platforms.card_model(platform)),
             E.rom(enabled="no"),  # nobody boots from the network, and its firmware takes its time to say so
             type="network",
         ),
@@ -123,11 +119,13 @@ def _devices(machine: MachineId, spec: MachineSpec, place: int, pool_path: str, 
         _console(machine, pool_path),
         E.rng(E.backend("/dev/urandom", model="random"), model="virtio"),
         E.memballoon(model="virtio"),
+        *platforms.tpm_elements(platform),
+        *platforms.screen_elements(platform),
         E.panic(model="isa"),
     )
 
 
-def _overlay(machine: MachineId, digest: str, pool_path: str) -> etree._Element:
+def _overlay(machine: MachineId, digest: str, pool_path: str, target: dict[str, str]) -> etree._Element:
     return E.disk(
         E.driver(name="qemu", type="qcow2", discard="unmap"),
         E.source(file=f"{pool_path}/{machine.overlay}"),
@@ -137,19 +135,19 @@ def _overlay(machine: MachineId, digest: str, pool_path: str) -> etree._Element:
             E.backingStore(),
             type="file",
         ),
-        E.target(dev="vda", bus="virtio"),
+        E.target(**target),
         type="file",
         device="disk",
     )
 
 
-def _disk(disk: Disk, path: str, device: str) -> etree._Element:
+def _disk(disk: Disk, path: str, target: dict[str, str]) -> etree._Element:
     """A disk beside the overlay. A guest finds it by its serial number: the order of devices is no promise."""
     return E.disk(
         E.driver(name="qemu", type="raw", discard="unmap"),
         E.source(file=path),
         E.backingStore(),
-        E.target(dev=device, bus="virtio"),
+        E.target(**target),
         E.serial(disks.serial(disk)),
         type="file",
         device="disk",

@@ -58,6 +58,7 @@ class FakeGuests:
         dip: str,  # noqa: ARG002 - all of them are at the same
         ready: Ready,
         known_boot: str | None,
+        system: str = "linux",  # noqa: ARG002 - its script says what it does
     ) -> GuestSeen:
         domain = host.domains.get(machine.domain)
         if domain is None or domain.power is not Power.RUNNING:

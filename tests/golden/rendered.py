@@ -18,6 +18,7 @@ from orchestrator.model.spec import (
     Endpoint,
     File,
     MachineSpec,
+    Platform,
     Protocol,
     SecretRef,
     Setup,
@@ -30,13 +31,16 @@ from orchestrator.model.spec import (
 from orchestrator.model.traffic import Balance, Check, Sticky
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, HostSeen, Lease, World
-from orchestrator.render import cloudinit, commands, haproxy, template
+from orchestrator.render import cloudinit, commands, haproxy, template, winpe
 from orchestrator.render.domain import Surroundings, domain_xml
 from orchestrator.render.network import NetworkWish, network_xml
+from orchestrator.render.unattend import seed as windows_seed
 from orchestrator.render.volume import base_volume_xml, overlay_xml, pool_path, pool_xml, raw_volume_xml
 from tests.fakes.build import DIGEST, GOSSIP, HELLO, HTTP, NOW, OWNER, SSH, deployment, record, role, service, web
 from tests.fakes.guests import Script
 from tests.fakes.world import FakeWorld
+from tests.unit.test_unattend import FULL as WINDOWS_SETUP
+from tests.unit.test_unattend import INSTALL, SUBNET, reveal
 
 SETUP = Setup(
     ("ssh-ed25519 AAAA me",),
@@ -88,6 +92,11 @@ def _domain(accelerator: str) -> str:
     return domain_xml(web(0), spec, 2, Surroundings(OWNER, pool_path(OWNER), accelerator))
 
 
+def _on_platform(accelerator: str, platform: Platform) -> str:
+    spec = MachineSpec(DIGEST, Size(2, 4096), Setup(), DISKS, platform)
+    return domain_xml(web(0), spec, 2, Surroundings(OWNER, pool_path(OWNER), accelerator))
+
+
 def _network() -> str:
     leases = frozenset(Lease(r.id.mac, r.dip, r.id.name) for r in MEMBERS)
     names = frozenset(HostName(r.dip, r.id.name) for r in MEMBERS)
@@ -122,6 +131,11 @@ def _runner() -> str:
     return commands.script(web(0), template.filled(FULL, template.values(record(), AROUND)), DISKS[:1])
 
 
+def _unattend(name: str) -> str:
+    asked = MachineSpec(DIGEST, Size(), WINDOWS_SETUP, platform=Platform("windows"), ports=(80, 3389))
+    return windows_seed(record(machine=asked), reveal, SUBNET)[name].decode("utf-8-sig")
+
+
 def _status(show: Callable) -> str:
     """Two instances at rest: one serves, one has failed."""
     world = FakeWorld()
@@ -143,6 +157,9 @@ def _forecast() -> str:
 RENDERED: dict[str, Callable[[], str]] = {
     "domain-kvm.xml": lambda: _domain("kvm"),
     "domain-tcg.xml": lambda: _domain("tcg"),
+    "domain-uefi.xml": lambda: _on_platform("tcg", Platform(firmware="uefi")),
+    "domain-windows.xml": lambda: _on_platform("kvm", Platform("windows", "uefi", secure_boot=True, tpm=True)),
+    "domain-windows-sata.xml": lambda: _on_platform("tcg", Platform("windows", "bios", virtio=False)),
     "network.xml": _network,
     "pool.xml": lambda: pool_xml(OWNER) + "\n",
     "volume-base.xml": lambda: base_volume_xml(DIGEST, 5_000_000) + "\n",
@@ -152,6 +169,11 @@ RENDERED: dict[str, Callable[[], str]] = {
     "haproxy-options.cfg": _every_option,
     "meta-data": lambda: _seed("meta-data") + "\n",
     "user-data": lambda: _seed("user-data"),
+    "unattend.xml": lambda: _unattend("unattend.xml"),
+    "vmrole.json": lambda: _unattend("vmrole.json") + "\n",
+    "vmrole.ps1": lambda: _unattend("vmrole.ps1"),
+    "autounattend-uefi.xml": lambda: winpe.answer_file(INSTALL).decode(),
+    "autounattend-bios.xml": lambda: winpe.answer_file(replace(INSTALL, firmware="bios")).decode(),
     "network-config": lambda: _seed("network-config") + "\n",
     "user-data-full": lambda: _seed("user-data", FULL),
     "user-data-parts": lambda: _seed("user-data", PARTS),

@@ -1,0 +1,65 @@
+"""What a service file asks for that Windows has no way to be told. Pure; found before anything is changed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.model.names import InstanceId
+from orchestrator.model.spec import WINDOWS, Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from orchestrator.model.record import DeploymentRecord
+    from orchestrator.model.spec import Role, Setup, User
+
+    Path = tuple[str | int, ...]
+    Check = Callable[[Setup], Iterator[tuple[Path, str]]]
+
+_ACCOUNT = re.compile(r'[^"/\\\[\]:;|=,+*?<>@\x00-\x1f]{1,20}')
+_KEY = re.compile(r"[A-Z0-9]{5}(?:-[A-Z0-9]{5}){4}")
+_IS_NAME = re.compile(r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,13}[A-Za-z0-9])?")
+
+
+def unfit(record: DeploymentRecord, checks: Check) -> list[tuple[Path, str]]:
+    """(path in the service file, what is wrong) of each. ``checks``: of what the rendering knows the names of."""
+    found: list[tuple[Path, str]] = []
+    for role in record.service.roles:
+        if record.platforms.get(role.name, Platform()).os == WINDOWS:
+            below = ("roles", role.name)
+            found += [((*below, *path), why) for path, why in _role(record, role)]
+            found += [((*below, "setup", *path), why) for path, why in (*_setup(role.setup), *checks(role.setup))]
+    return found
+
+
+def _role(record: DeploymentRecord, role: Role) -> Iterator[tuple[Path, str]]:
+    longest = InstanceId(record.id, role.name, max(0, role.instances - 1)).name
+    rule = "a Windows computer's name has 1 to 15 letters, digits and - (not at an end), and not digits only"
+    hostname = role.setup.hostname
+    if "{{" not in hostname and not _IS_NAME.fullmatch(hostname or longest):
+        yield ("setup", "hostname"), f"{hostname or longest!r}: {rule}"
+    if role.disks:
+        yield (), "has disks beside its own, which are not set up on Windows yet: attach none"
+
+
+def _setup(setup: Setup) -> Iterator[tuple[Path, str]]:
+    for field in ("user_data", "user_parts", "packages"):
+        if getattr(setup, field):
+            yield ("packages" if field == "packages" else "user_data",), "is for Linux, and the image is Windows"
+    if setup.administrator_password is None and not any(user.is_admin for user in setup.users):
+        why = "Windows' first start asks for an administrator: give this, or a user with is_admin and a password"
+        yield ("administrator_password",), why
+    for number, user in enumerate(setup.users):
+        yield from ((("users", number, *path), why) for path, why in _user(user))
+    if isinstance(setup.license_key, str) and setup.license_key and not _KEY.fullmatch(setup.license_key):
+        yield ("license_key",), "must be five groups of five letters and digits"
+
+
+def _user(user: User) -> Iterator[tuple[Path, str]]:
+    if not _ACCOUNT.fullmatch(user.name) or user.name.lower() in {"administrator", "guest"}:
+        yield ("name",), f'{user.name!r} can be no account of Windows: 1 to 20 characters, none of "/\\[]:;|=,+*?<>@'
+    if user.password is None:
+        yield ("password",), "is needed on Windows, in clear (in a secret): it knows no hashes of Linux"
+    if user.ssh_authorized_keys and not user.is_admin:
+        yield ("ssh_authorized_keys",), "are for administrators only on Windows"

@@ -1,0 +1,160 @@
+"""Answer files for Windows Setup, element by element: namespaces, list items, hidden passwords, and the user's own.
+
+The names of components and settings are the business of whoever calls this; no text is ever spliced into XML.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lxml import etree
+
+from orchestrator.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+NS = "urn:schemas-microsoft-com:unattend"
+WCM = "http://schemas.microsoft.com/WMIConfig/2002/State"
+_ADD, _KEY = f"{{{WCM}}}action", f"{{{WCM}}}keyValue"
+# In the order in which Windows goes through them.
+PASSES = (
+    "windowsPE", "offlineServicing", "generalize", "specialize", "auditSystem", "auditUser", "oobeSystem",
+)  # fmt: skip
+_IDENTITY = {
+    "processorArchitecture": "amd64",
+    "publicKeyToken": "31bf3856ad364e35",
+    "language": "neutral",
+    "versionScope": "nonSxS",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: a text, or settings below it. ``key``: it is an item of a list; its key there, or "" for none.
+
+    A setting without a value stands for nothing at all: Windows Setup refuses empty elements.
+    """
+
+    name: str
+    value: str | tuple[Setting, ...]
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """The settings of one component in one pass."""
+
+    step: str
+    name: str
+    settings: tuple[Setting, ...]
+
+
+def flag(name: str, *, is_on: bool) -> Setting:
+    return Setting(name, "true" if is_on else "false")
+
+
+def items(name: str, values: Iterable[str]) -> tuple[Setting, ...]:
+    """A list of texts, in their order: the key of each is its number, from 1."""
+    return tuple(Setting(name, value, key=str(number)) for number, value in enumerate(values, 1))
+
+
+def hidden(name: str, password: str) -> Setting:
+    """A password as Windows System Image Manager hides it: UTF-16 with the setting's own name behind it, in base64.
+
+    It is hidden from a glance, not encrypted.
+    """
+    value = base64.b64encode((password + name).encode("utf-16-le")).decode()
+    return Setting(name, (Setting("Value", value), flag("PlainText", is_on=False)))
+
+
+def document(components: Sequence[Component], user_text: str = "") -> bytes:
+    """The answer file, with the user's own merged into it. Raises Refused where that is no answer file.
+
+    ValueError: a text that XML has no way to say.
+    """
+    root = etree.Element(_tag("unattend"), nsmap={None: NS, "wcm": WCM})
+    for component in components:
+        made = [element for setting in component.settings for element in _elements(setting)]
+        if made:
+            _component(_step(root, component.step), component.name).extend(made)
+    if user_text:
+        _merge(root, parsed(user_text))
+    root[:] = sorted(root, key=lambda step: PASSES.index(step.get("pass", "")))
+    etree.indent(root)
+    return etree.tostring(root, xml_declaration=True, encoding="utf-8") + b"\n"
+
+
+def parsed(text: str) -> etree._Element:
+    """The user's own answer file. Raises Refused where it is none."""
+    hint = "it must be like Windows System Image Manager writes it: <unattend>, <settings pass=…>, <component name=…>"
+    try:
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
+        root = etree.fromstring(text.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise Refused(f"the answer file is not XML: {error}", hint) from error
+    if root.getroottree().docinfo.doctype or root.tag != _tag("unattend"):
+        raise Refused(f"the answer file has no <unattend> in the namespace {NS}, or a DOCTYPE", hint)
+    for step in root:
+        if step.tag not in {_tag("settings"), "{urn:schemas-microsoft-com:cpi}offlineImage"}:
+            raise Refused(f"the answer file has {step.tag!r} below <unattend>", hint)
+        if step.tag == _tag("settings") and step.get("pass") not in PASSES:
+            raise Refused(f"the answer file has a pass {step.get('pass')!r}", f"the passes are {', '.join(PASSES)}")
+        if any(part.tag != _tag("component") or not part.get("name") for part in step):
+            raise Refused("the answer file has something else than components with a name in a pass", hint)
+    return root
+
+
+def _elements(setting: Setting) -> list[etree._Element]:
+    """The element of a setting; none where there is nothing to say."""
+    element = etree.Element(_tag(setting.name), nsmap={None: NS, "wcm": WCM})
+    if setting.key is not None:
+        element.set(_ADD, "add")
+        if setting.key:
+            element.set(_KEY, setting.key)
+    if isinstance(setting.value, str):
+        element.text = setting.value
+        return [element] if setting.value else []
+    element.extend([below for part in setting.value for below in _elements(part)])
+    return [element] if len(element) else []
+
+
+def _step(root: etree._Element, name: str) -> etree._Element:
+    found = next((step for step in root if step.get("pass") == name), None)
+    return found if found is not None else etree.SubElement(root, _tag("settings"), {"pass": name})
+
+
+def _component(step: etree._Element, name: str) -> etree._Element:
+    found = next((part for part in step if part.get("name") == name), None)
+    return found if found is not None else etree.SubElement(step, _tag("component"), {"name": name} | _IDENTITY)
+
+
+def _merge(ours: etree._Element, theirs: etree._Element) -> None:
+    """Add the user's components; where one is there, setting by setting. Theirs wins, but lists are joined."""
+    for step in theirs.iterchildren(_tag("settings")):
+        for component in step.iterchildren(_tag("component")):
+            _settle(_component(_step(ours, step.get("pass", "")), component.get("name", "")), component)
+
+
+def _settle(ours: etree._Element, theirs: etree._Element) -> None:
+    for child in list(theirs.iterchildren(tag=etree.Element)):
+        same = ours.find(str(child.tag))
+        if child.get(_ADD) == "add" or same is None:
+            ours.append(child)
+        elif len(child) and len(same):
+            _settle(same, child)
+        else:
+            ours.replace(same, child)
+    _number(ours)
+
+
+def _number(ours: etree._Element) -> None:
+    """Give the items of a joined list numbers of their own, in their order: Windows refuses the same one twice."""
+    for number, order in enumerate(ours.findall(f"*/{_tag('Order')}"), 1):
+        order.text = str(number)
+
+
+def _tag(name: str) -> str:
+    return f"{{{NS}}}{name}"
