@@ -32,6 +32,7 @@ COMMANDS = {
     "events": ("show", "Show what happened, and why."),
     "exec": ("instance", "Run a command inside an instance."),
     "volume": ("volume", "Volumes: list, show, snapshot, restore, delete."),
+    "convert": ("convert", "Make a service file of .csdef and .cscfg, unattend.xml or cloud-init files."),
     "image": ("image", "Base images: build, list, show."),
     "recover": ("recover", "Rebuild a lost or damaged store from the hosts."),
     "lab": ("lab", "Throw-away libvirt hosts on this machine."),
