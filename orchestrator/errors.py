@@ -45,7 +45,7 @@ class UserError(VmroleError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with an input. ``path`` is like ``roles.web.instances``; ``line`` and ``column`` from 1 (0: none)."""
+    """One thing wrong with an input. ``path``: like ``roles.web.instances``; ``line``, ``column``: from 1 (0: none)."""
 
     path: str
     message: str

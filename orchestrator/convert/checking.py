@@ -20,8 +20,11 @@ _UNIQUE = {
     "LoadBalancerProbe", "WebRole", "WorkerRole", "VirtualMachineRole", "Certificate", "Setting", "InputEndpoint",
     "InternalEndpoint", "InstanceInputEndpoint", "LocalStorage", "Role", "AccessControl", "Import",
 }  # fmt: skip
-_FAMILY = {"WorkerRole": "WebRole", "VirtualMachineRole": "WebRole"} | {
-    name: "InputEndpoint" for name in ("InternalEndpoint", "InstanceInputEndpoint")
+_FAMILY = {
+    "WorkerRole": "WebRole",
+    "VirtualMachineRole": "WebRole",
+    "InternalEndpoint": "InputEndpoint",
+    "InstanceInputEndpoint": "InputEndpoint",
 }
 TRUE, FALSE = {"true", "1"}, {"false", "0"}
 

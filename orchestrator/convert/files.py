@@ -78,7 +78,7 @@ def convert(files: Sequence[Given], wishes: Wishes) -> Converted:
 
 
 def _told_apart(files: Sequence[Given]) -> list[tuple[Given, Form, tree.Element | None]]:
-    """Each file with what it is. Raises InvalidInput with what is wrong in any of them as XML, UserError of two alike."""
+    """Each file with what it is. Raises InvalidInput with what is no XML, UserError of two alike."""
     found: list[tuple[Given, Form, tree.Element | None]] = []
     problems: list[Problem] = []
     for file in files:

@@ -1,7 +1,7 @@
 """What a service definition and a service configuration may say, element by element, as Microsoft published it.
 
 A line is an element, its attributes (``!``: has to be there; ``:kind`` if it is not any text) and its children
-(``*``: any number of them, else one at most). ``any`` in place of attributes: whatever they are, nothing is made of them.
+(``*``: any number of them, else one at most). ``any`` in place of attributes: nothing is made of them.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.convert.tree import Element
     from orchestrator.errors import Problem
 
@@ -47,7 +48,6 @@ def same(one: str, other: str) -> bool:
 def problems(pair: Pair) -> Iterator[Problem]:
     if not pair.roles():
         yield pair.definition.problem(pair.source, "has no role: no WebRole, WorkerRole or VirtualMachineRole")
-    yield from _role_names(pair)
     for role in pair.roles():
         yield from _endpoints(role, pair)
         yield from _probes(role, pair)
@@ -55,15 +55,6 @@ def problems(pair: Pair) -> Iterator[Problem]:
     yield from _traffic(pair)
     if pair.configuration is not None:
         yield from _between(pair, pair.configuration)
-
-
-def _role_names(pair: Pair) -> Iterator[Problem]:
-    """Roles of two kinds with one name; of one kind the grammar has told them."""
-    kinds: dict[str, str] = {}
-    for role in pair.roles():
-        kind = kinds.setdefault(role.get("name").casefold(), role.name)
-        if kind != role.name and "WebRole" not in {kind, role.name}:
-            yield role.problem(pair.source, f"role {role.get('name')!r:.60} is there already, as a <{kind}>")
 
 
 def _between(pair: Pair, configuration: Element) -> Iterator[Problem]:

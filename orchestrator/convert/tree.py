@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from xml.parsers import expat  # noqa: S406 - a document type, the road of every known attack, is refused
+from xml.parsers import expat
 
 from orchestrator.errors import InvalidInput, Problem
 

@@ -1,4 +1,4 @@
-"""cloud-init's user-data as the ``setup`` of a role: what has a field of its own goes there, the rest is passed through."""
+"""cloud-init's user-data as the ``setup`` of a role: what it has fields for, and the rest passed through."""
 
 from __future__ import annotations
 
