@@ -209,9 +209,10 @@ class RoleDraft:
         found = self.configured.first("OsImage") if self.configured else None
         where = (*self.path, "image")
         if found is not None:
-            stem = re.split(r"[/\\]", found.get("href").split("?")[0])[-1].rsplit(".", 1)[0]
+            disk = found.get("href").split("?")[0]  # what comes after it may be a key
+            stem = re.split(r"[/\\]", disk)[-1].rsplit(".", 1)[0]
             image = as_name(stem, "image")
-            text = f"the image that was {found.get('href')}: `vmrole image add {image} FILE.vhd` takes it in"
+            text = f"the image that was {disk}: `vmrole image add {image} FILE.vhd` takes it in"
             self.draft.decide(where, f"{self.role.get('name')}/OsImage", text, found.line)
             return image
         kind = "server with the role's program in it" if self.role.name != "VirtualMachineRole" else "server"

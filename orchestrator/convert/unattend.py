@@ -219,6 +219,10 @@ def _join(component: etree._Element, taken: _Taken) -> None:
     password = secret(taken.draft, taken.role, "domain-join", f"domain {domain}")
     fields = {"domain": domain, "user": user, "password": password, "unit": unit if unit.isprintable() else ""}
     taken.put("domain_join", filled(fields))
+    if of := _text(found, "Credentials", "Domain"):
+        taken.draft.note(
+            Kind.DROPPED, f"domain {domain}", f"the account {user} was said to be of the domain {of!r:.60}"
+        )
     _remove(found)
 
 

@@ -78,7 +78,7 @@ def _block(text: str, indent: str) -> str:
     lines = [f"{indent}{line}" if line else "" for line in text.removesuffix("\n").split("\n")]
     block = "\n".join(["|" if text.endswith("\n") else "|-", *lines])
     try:
-        return block if yaml.safe_load(f"k: {block}") == {"k": text} else ""
+        return block if yaml.safe_load(f"k: {block}\n") == {"k": text} else ""
     except yaml.YAMLError:
         return ""
 

@@ -61,7 +61,8 @@ def problems(*texts: str) -> list[tuple[str, int, int, str]]:
         ("<Endpoints><InstanceInputEndpoint name='a' protocol='tcp' localPort='1'>\n<AllocatePublicPortFrom>"
          "<FixedPortRange min='5' max='5'/></AllocatePublicPortFrom></InstanceInputEndpoint></Endpoints>",
          3, 12, "has 1 ports for 2 instances"),
-        ("<Endpoints><InputEndpoint name='a' protocol='tcp' port='1'/>\n<InputEndpoint name='b' protocol='http' port='1'/>"
+        ("<Endpoints><InputEndpoint name='a' protocol='tcp' port='1'/>\n"
+         "<InputEndpoint name='b' protocol='http' port='1'/>"
          "</Endpoints>", 4, 1, "port 1 is given twice"),
     ],
 )  # fmt: skip
@@ -84,7 +85,7 @@ def test_every_problem_of_both_files_is_told_at_once():
         ('<ServiceDefinition name="a">\n  <WebRole', 2, 3),
         ('<ServiceDefinition name="a">\n  </WebRole>', 2, 5),
         ("<ServiceDefinition>\n&nothing;</ServiceDefinition>", 2, 1),
-        ('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>\n<ServiceDefinition/>', 1, 1),
+        ('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>\n<ServiceDefinition/>', 1, 13),
         ("<other/>", 1, 1),
         ('<?xml version="1.0" encoding="nonsense"?>\n<ServiceDefinition/>', 1, 31),
     ],
@@ -173,7 +174,7 @@ def quoted(text: str) -> str:
     return etree.tostring(element, encoding="unicode").removeprefix("<a b").removesuffix("/>")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(XML_TEXT)
 def test_a_setting_keeps_every_letter(value):
     definition = csdef("<ConfigurationSettings><Setting name='A'/></ConfigurationSettings>")
@@ -183,10 +184,11 @@ def test_a_setting_keeps_every_letter(value):
     assert dict(role.setup.settings)["A"].replace("{{{{", "{{") == value
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(TEXT.filter(str.strip))
 def test_any_name_becomes_a_name_or_is_told(name):
-    text = f"<ServiceDefinition name{quoted(name)}><WebRole name{quoted(name)}><LocalStorage name{quoted(name)}/></WebRole></ServiceDefinition>"
+    role = f"<WebRole name{quoted(name)}><LocalStorage name{quoted(name)}/></WebRole>"
+    text = f"<ServiceDefinition name{quoted(name)}>{role}</ServiceDefinition>"
     service = parse(made(text).text, "f")
     assert is_name(service.name)
     assert is_name(service.roles[0].name)
@@ -209,14 +211,14 @@ VALUE = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.text(max_size=9), VALUE, max_size=5), st.text())
 def test_what_is_written_is_read_back(value, comment):
     comments = {(key,): [comment] for key in value}
     assert yaml.safe_load(written(value, comments)) == (value or None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.binary(max_size=300), st.sampled_from([b"", b"<ServiceDefinition ", b"<unattend>", b"#cloud-config\n", b"#!"])
 )
