@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from orchestrator.convert.report import printable
@@ -55,7 +56,7 @@ def _attributes(element: Element, known: Mapping[str, Attribute], source: str) -
         if name not in known:
             told = ", ".join(known) or "none"
             yield element.problem(source, f"<{element.name}> has no attribute {name!r:.60}; it has: {told}")
-        elif value and (wrong := _wrong(value.strip(), known[name].kind)):
+        elif (wrong := _wrong(value, known[name].kind)) and (value or not known[name].is_needed):
             yield element.problem(source, f'{name}="{printable(value)[:60]}" of <{element.name}> {wrong}')
 
 
@@ -65,6 +66,8 @@ def _wrong(value: str, kind: str) -> str:
         if value == "*" and kind == "port*":
             return ""
         return "" if _is_between(value, 1, 65535) else "must be a port, 1 to 65535"
+    if kind == "ipv4":
+        return "" if _is_address(value) else "must be an IPv4 address"
     if kind == "bool":
         return "" if value.lower() in TRUE | FALSE else "must be true or false"
     if match := re.fullmatch(r"([0-9]+)-([0-9]+)", kind):
@@ -73,6 +76,13 @@ def _wrong(value: str, kind: str) -> str:
     if kind and value.lower() not in kind.split("|"):
         return f"must be one of {', '.join(kind.split('|'))}"
     return ""
+
+
+def _is_address(value: str) -> bool:
+    try:
+        return bool(IPv4Address(value))
+    except ValueError:
+        return False
 
 
 def _is_between(value: str, low: int, high: int) -> bool:

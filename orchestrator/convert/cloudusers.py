@@ -56,7 +56,13 @@ def _user(item: dict[str, object], role: str, draft: Draft) -> dict[str, object]
     """An account with all that was said of it; None if something of it has no field."""
     name, groups, keys = item.get("name"), _groups(item.get("groups", [])), item.get("ssh_authorized_keys", [])
     full, shell, sudo = item.get("gecos", ""), item.get("shell", ""), item.get("sudo")
-    if set(item) - _KNOWN or not isinstance(name, str) or not _ACCOUNT.fullmatch(name) or groups is None:
+    if (
+        set(item) - _KNOWN
+        or name == "root"
+        or not isinstance(name, str)
+        or not _ACCOUNT.fullmatch(name)
+        or groups is None
+    ):
         return None
     if not isinstance(full, str) or not full.isprintable() or {":", ","} & set(full) or not _is_shell(shell):
         return None

@@ -10,7 +10,7 @@ from orchestrator.config import servicefile
 from orchestrator.convert import azure, tree, unattend, userdata
 from orchestrator.convert.names import as_name
 from orchestrator.convert.pairing import Pair
-from orchestrator.convert.report import Draft, Note
+from orchestrator.convert.report import Draft, Kind, Note
 from orchestrator.convert.yamltext import written
 from orchestrator.errors import InvalidInput, Problem, UserError
 
@@ -149,7 +149,10 @@ def _into_role(form: Form, file: Given, wishes: Wishes, draft: Draft) -> None:
         found = unattend.convert(file.data, file.name, name, draft)
     else:
         found = userdata.convert(text.decode(), file.name, name, draft)
-    role["setup"] = found | role.get("setup", {})
+    known = role.get("setup", {})
+    for key in sorted(set(found) & set(known)):
+        draft.note(Kind.DROPPED, f"{file.name}/{key}", f"setup.{key} of role {name} is said by another file already")
+    role["setup"] = found | known
     if not role["setup"]:
         del role["setup"]
 

@@ -19,7 +19,7 @@ WebRole | name! vmsize enableNativeCodeExecution:bool | Certificates Configurati
 LocalResources LocalStorage* Runtime Sites Startup Contents
 WorkerRole | name! vmsize enableNativeCodeExecution:bool | Certificates ConfigurationSettings Imports Endpoints \
 LocalResources LocalStorage* Runtime Startup Contents
-VirtualMachineRole | name! vmsize enableNativeCodeExecution:bool | Certificates ConfigurationSettings Imports \
+VirtualMachineRole | name! vmsize | Certificates ConfigurationSettings Imports \
 Endpoints LocalResources LocalStorage* Runtime Startup
 Certificates |  | Certificate*
 Certificate | name! storeLocation!:currentuser|localmachine storeName! \
@@ -83,7 +83,7 @@ EndpointAcls |  | EndpointAcl*
 EndpointAcl | role! endpoint! accessControl! |
 Dns |  | DnsServers
 DnsServers |  | DnsServer*
-DnsServer | name! IPAddress! |
+DnsServer | name! IPAddress!:ipv4 |
 VirtualNetworkSite | name! |
 AddressAssignments |  | InstanceAddress* ReservedIPs
 InstanceAddress | roleName! | Subnets PublicIPs
@@ -98,7 +98,7 @@ ReservedIP | name! |
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """``kind``: "" (any text), bool, port, ``port*`` (a port or ``*``), ``LOW-HIGH``, or words with | between."""
+    """``kind``: "" (any text), bool, ipv4, port, ``port*`` (a port or ``*``), ``LOW-HIGH``, or words with | between."""
 
     kind: str
     is_needed: bool

@@ -51,6 +51,9 @@ def problems(pair: Pair) -> Iterator[Problem]:
     for role in pair.roles():
         yield from _endpoints(role, pair)
         yield from _probes(role, pair)
+    for probe in pair.definition.all("LoadBalancerProbes", "LoadBalancerProbe"):
+        if probe.get("protocol").lower() == "http" and not probe.get("path"):
+            yield probe.problem(pair.source, "<LoadBalancerProbe> with protocol http needs the attribute path")
     yield from _ports(pair)
     yield from _traffic(pair)
     if pair.configuration is not None:
