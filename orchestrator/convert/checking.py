@@ -63,9 +63,8 @@ def _attributes(element: Element, known: Mapping[str, Attribute], source: str) -
 def _wrong(value: str, kind: str) -> str:
     """What is wrong with an attribute's value, "" if nothing."""
     if kind in {"port", "port*"}:
-        if value == "*" and kind == "port*":
-            return ""
-        return "" if _is_between(value, 1, 65535) else "must be a port, 1 to 65535"
+        is_fit = _is_between(value, 1, 65535) or (value == "*" and kind == "port*")
+        return "" if is_fit else "must be a port, 1 to 65535"
     if kind == "ipv4":
         return "" if _is_address(value) else "must be an IPv4 address"
     if kind == "bool":

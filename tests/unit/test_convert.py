@@ -47,8 +47,10 @@ def problems(*texts: str) -> list[tuple[str, int, int, str]]:
         ("<Endpoints><InputEndpoint name='a' protocol='tcp' port='65536'/></Endpoints>", 3, 12, "must be a port"),
         ("<Endpoints><InputEndpoint name='a' protocol='ftp' port='1'/></Endpoints>", 3, 12, "must be one of http"),
         ("<Endpoints><InputEndpoint name='a' protocol='https' port='1'/></Endpoints>", 3, 12, "certificate"),
-        ("<Endpoints>\n<InputEndpoint name='a' protocol='tcp' port='1' loadBalancerProbe='p'/></Endpoints>", 4, 1, "'p'"),
-        ("<Endpoints>\n<InputEndpoint name='a' protocol='tcp' port='1' localPort=''/></Endpoints>", 4, 1, "must be a port"),
+        ("<Endpoints>\n<InputEndpoint name='a' protocol='tcp' port='1' loadBalancerProbe='p'/></Endpoints>",
+         4, 1, "'p'"),
+        ("<Endpoints>\n<InputEndpoint name='a' protocol='tcp' port='1' localPort=''/></Endpoints>",
+         4, 1, "must be a port"),
         ("<Endpoints>\n <InternalEndpoint name='a' protocol='tcp'>\n  <FixedPortRange min='9' max='8'/>\n"
          " </InternalEndpoint></Endpoints>", 5, 3, "ends before it begins"),
         ("  <Nonsense/>", 3, 3, "cannot be in <WorkerRole>"),
