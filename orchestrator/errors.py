@@ -45,14 +45,16 @@ class UserError(VmroleError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with an input. ``path`` is like ``roles.web.instances``; ``line`` counts from 1 (0: none)."""
+    """One thing wrong with an input. ``path``: like ``roles.web.instances``; ``line``, ``column``: from 1 (0: none)."""
 
     path: str
     message: str
     line: int = 0
+    column: int = 0
 
     def __str__(self) -> str:
-        where = f"line {self.line}: " if self.line else ""
+        column = f", column {self.column}" if self.column else ""
+        where = f"line {self.line}{column}: " if self.line else ""
         return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
 
 

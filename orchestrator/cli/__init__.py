@@ -35,6 +35,7 @@ COMMANDS = {
     "events": ("show", "Show what happened, and why."),
     "exec": ("instance", "Run a command inside an instance."),
     "volume": ("volume", "Volumes: list, show, snapshot, restore, delete."),
+    "convert": ("convert", "Make a service file of .csdef and .cscfg, unattend.xml or cloud-init files."),
     "image": ("image", "Base images: build, list, show."),
     "controller": ("controller", "Run the loop for ever: keep every deployment true."),
     "secret": ("secret", "Secrets: store a value under a name, list the names, delete."),

@@ -45,6 +45,11 @@ if (Test-Path -LiteralPath (Join-Path $folder 'vmrole.json')) {
         if ($told.boot -eq $boot) { $own.start_up = [string]$told.start_up }
     }
 }
+$held = ''; $sign = Join-Path $folder 'busy'
+if (Test-Path -LiteralPath $sign) {
+    $held = [string](Get-Content -LiteralPath $sign -TotalCount 1)
+    if (-not $held.Trim()) { $held = 'no reason given' }
+}
 $services = @(Get-CimInstance Win32_Service -Filter "StartMode='Auto'" | ForEach-Object {
     $trigger = 'HKLM:\SYSTEM\CurrentControlSet\Services\' + $_.Name + '\TriggerInfo'
     @{ name = $_.Name; state = $_.State; delayed = [bool]$_.DelayedAutoStart; code = [long]$_.ExitCode
@@ -53,7 +58,7 @@ $services = @(Get-CimInstance Win32_Service -Filter "StartMode='Auto'" | ForEach
 $uptime = [Diagnostics.Stopwatch]::GetTimestamp() / [double][Diagnostics.Stopwatch]::Frequency
 ConvertTo-Json -Compress -Depth 4 @{ boot = $boot; uptime = $uptime; image = [string]$image
     busy = [bool]($setup.SystemSetupInProgress -or $setup.OOBEInProgress); setup = $own.setup
-    start_up = $own.start_up; errors = @($own.errors); services = $services }
+    start_up = $own.start_up; held = $held; errors = @($own.errors); services = $services }
 """
 ARGV = (
     POWERSHELL, "-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass",
@@ -94,7 +99,7 @@ class WindowsLooks:
         except AgentRefused as error:
             self._known[domain] = replace(known, pid=0)
             return GuestSeen(waiting=(str(error),))
-        return GuestSeen(known_boot) if known.seen.boot_id == known_boot else known.seen
+        return known.seen
 
     def _go_on(
         self, host: Host, domain: str, known: _Known, services: tuple[str, ...] | None, *, is_ready: bool

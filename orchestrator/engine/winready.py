@@ -36,7 +36,10 @@ class Service(BaseModel):
 
 
 class Answer(BaseModel):
-    """``uptime`` in seconds; ``setup``, ``start_up``: of our own script ("" where the image has it not)."""
+    """``uptime`` in seconds; ``setup``, ``start_up``: of our own script ("" where the image has it not).
+
+    ``held``: why the code in the guest wants to be out of rotation; "" if it does not.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True)
     boot: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
@@ -45,6 +48,7 @@ class Answer(BaseModel):
     busy: bool
     setup: Word
     start_up: Word
+    held: Told = ""
     errors: Annotated[list[Told], Field(max_length=MOST_ERRORS)]
     services: Annotated[list[Service], Field(max_length=MOST_SERVICES)]
 
@@ -79,6 +83,8 @@ def judge(answer: Answer, services: tuple[str, ...] | None) -> GuestSeen:
         settled=not waiting,
         waiting=tuple(waiting),
         failed=(*failed, *missing),
+        busy=line(answer.held),
+        kept=True,  # its script has copied itself off the disc
     )
 
 

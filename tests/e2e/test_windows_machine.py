@@ -18,7 +18,7 @@ from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.drivers.winguest import POWERSHELL
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId
-from orchestrator.model.spec import MachineSpec, Platform, Size
+from orchestrator.model.spec import MachineSpec, Platform, Ready, Size
 from orchestrator.model.world import HostName, Lease
 from orchestrator.render import unattend
 from orchestrator.wiring import owner_of
@@ -117,7 +117,7 @@ def test_the_agents_conversation_with_a_stand_in_for_powershell(lab, host, tmp_p
     guests = AgentGuests()
 
     def look():
-        return guests.look(host, machine, known_boot="", services=None, system="windows")
+        return guests.look(host, machine, dip="", ready=Ready(), known_boot=None, system="windows")
 
     put(f"/usr/bin/{POWERSHELL}", STAND_IN, "755")
     put("/tmp/answer.json", json.dumps(answer(busy=True, image="IMAGE_STATE_SPECIALIZE_RESEAL_TO_OOBE")), "644")

@@ -21,7 +21,7 @@ from orchestrator.model.record import (
     Timeline,
     Wanted,
 )
-from orchestrator.model.spec import Command, Disk, MachineSpec, Role, Service, Setup, machine_spec
+from orchestrator.model.spec import Command, Disk, MachineSpec, Platform, Role, Service, Setup, machine_spec
 from orchestrator.render.records import dump_deployment, dump_instance, load_deployment, load_instance, upgraded
 from tests.fakes.build import DIGEST, deployment, record
 
@@ -164,7 +164,7 @@ def _plain(words: list[str] | str) -> list[str] | str:
 def test_what_is_recorded_of_an_older_version_is_what_its_file_says_now():
     """Also the machine that comes next, the one that is kept, and the copy of the whole service."""
     wanted = deployment(parse(BEFORE, "hello.yaml"))
-    machine = machine_spec(wanted.service.roles[0], DIGEST)
+    machine = machine_spec(wanted.service.roles[0], DIGEST, Platform())
     after = Successor(Act.REIMAGE, 2, machine, "local", "198.18.0.10", 1)
     known = record(machine=machine, next=after, kept=Kept(1, machine, 1))
     old = json.dumps(as_it_was(json.loads(dump_instance(known))))

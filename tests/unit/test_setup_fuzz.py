@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from orchestrator.config.servicefile import parse
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.errors import InvalidInput
-from orchestrator.model.spec import machine_spec
+from orchestrator.model.spec import Platform, machine_spec
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.render.cloudinit import LABEL, PUT, RUNNER_PATH, SETTINGS_PATH, seed
 from orchestrator.render.commands import FUNCTIONS
@@ -35,7 +35,7 @@ def disc_of(setup: object) -> Disc | None:
         (role,) = parse(yaml.safe_dump(file), "hello.yaml").roles
     except InvalidInput:
         return None
-    made = seed(record(machine=machine_spec(role, DIGEST)), AROUND, lambda _secret: b"x")
+    made = seed(record(machine=machine_spec(role, DIGEST, Platform())), AROUND, lambda _secret: b"x")
     iso = pycdlib.PyCdlib()
     iso.open_fp(io.BytesIO(IsoSeeds().disc(LABEL, made.files())))
     found = {}

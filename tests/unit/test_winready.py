@@ -13,6 +13,7 @@ from orchestrator.drivers.winguest import ARGV, HUNG_S, PROBE, READY_EVERY_S
 from orchestrator.engine.lifecycle import advance
 from orchestrator.engine.winready import judge, parse
 from orchestrator.errors import AgentRefused, AgentSilent
+from orchestrator.model.spec import Ready
 from orchestrator.model.world import GuestSeen, Power
 from tests.fakes.build import NOW, record, web
 from tests.fakes.clock import FakeClock
@@ -38,7 +39,7 @@ def judged(told: dict, services: tuple[str, ...] | None = None) -> GuestSeen:
 
 def test_every_automatic_service_that_no_event_starts_has_to_run():
     told = answer(service("W32Time", "Stopped", triggered=True), service("EventLog"))
-    assert judged(told) == GuestSeen(BOOT, setup_done=True, settled=True)
+    assert judged(told) == GuestSeen(BOOT, setup_done=True, settled=True, kept=True)
 
 
 @pytest.mark.parametrize(
@@ -139,14 +140,19 @@ def look(guest):
 
     def look(known_boot: str = "", after_s: float = 0.0) -> GuestSeen:
         clock.wait(after_s)
-        return guests.look(guest, web(0), known_boot=known_boot, services=None, system="windows")
+        return guests.look(guest, web(0), dip="", ready=Ready(), known_boot=known_boot, system="windows")
 
     return look
 
 
+def test_code_in_it_can_say_that_it_is_busy():
+    assert judge(parse(json.dumps(answer(held="counts\x1b[2J money"))), None).busy == "counts money"
+    assert judge(parse(json.dumps(answer())), None).busy == ""
+
+
 def test_one_powershell_is_asked_and_collected_in_a_later_look(guest, look):
     assert look() == GuestSeen()
-    assert look() == GuestSeen(BOOT, setup_done=True, settled=True)
+    assert look() == GuestSeen(BOOT, setup_done=True, settled=True, kept=True)
     assert [(each["path"], *each["arg"]) for each in guest.started] == [ARGV]
     assert base64.b64decode(ARGV[-1]).decode("utf-16-le") == PROBE
 
@@ -154,7 +160,7 @@ def test_one_powershell_is_asked_and_collected_in_a_later_look(guest, look):
 def test_one_that_is_ready_is_asked_only_now_and_then(guest, look):
     look(), look()
     for _ in range(5):
-        assert look(BOOT) == GuestSeen(BOOT)
+        assert look(BOOT) == GuestSeen(BOOT, setup_done=True, settled=True, kept=True)
     assert len(guest.started) == 1
     look(BOOT, READY_EVERY_S)
     assert len(guest.started) == 2

@@ -1,0 +1,108 @@
+"""A service definition (.csdef) and its configuration (.cscfg) as a service file."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.convert import checking, pairing
+from orchestrator.convert.grammar import CONFIGURATION, DEFINITION
+from orchestrator.convert.names import Names, as_name
+from orchestrator.convert.report import Draft, Kind
+from orchestrator.convert.roles import RoleDraft
+from orchestrator.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.convert.pairing import Pair
+    from orchestrator.convert.tree import Element
+
+FAMILIES = {
+    "1": "windows-server-2008-sp2", "2": "windows-server-2008-r2", "3": "windows-server-2012",
+    "4": "windows-server-2012-r2", "5": "windows-server-2016", "6": "windows-server-2019", "7": "windows-server-2022",
+}  # fmt: skip
+_NETWORK = {
+    "AccessControls": "who may reach the VIP is not filtered here",
+    "EndpointAcls": "who may reach the VIP is not filtered here",
+    "VirtualNetworkSite": "a deployment has a network of its own",
+    "AddressAssignments": "DIPs and the VIP are given by vmrole",
+}
+
+
+def check(pair: Pair) -> None:
+    """Raises InvalidInput with every problem of both files."""
+    found = list(checking.problems(pair.definition, DEFINITION, pair.source))
+    if pair.configuration is not None:
+        found += checking.problems(pair.configuration, CONFIGURATION, pair.configuration_source)
+    found += pairing.problems(pair)
+    if found:
+        sources = [source for source in (pair.source, pair.configuration_source) if source]
+        raise InvalidInput(" and ".join(sources), ordered(found))
+
+
+def ordered(found: list[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(set(found), key=lambda problem: (problem.path, problem.line, problem.column, problem.message)))
+
+
+def convert(pair: Pair, images: Mapping[str, str], service: str = "") -> Draft:
+    """A pair without a problem, as a draft. ``images``: role (as the file has it, or "" for all) → image."""
+    draft, said = Draft(), pair.definition.get("name")
+    name = service or as_name(said, "service")
+    if name != said and not service:
+        draft.note(Kind.CHANGED, said, f"is called {name}: names are of a-z, 0-9 and -", pair.definition.line)
+    family = FAMILIES.get(_family(pair.configuration), FAMILIES["1"])
+    names, values, made = Names("role"), {}, {}
+    for role in pair.roles():
+        given = names.give(role.get("name"))
+        if given != role.get("name"):
+            draft.note(Kind.CHANGED, role.get("name"), f"is called {given}: names are of a-z, 0-9 and -", role.line)
+        built = RoleDraft(pair, role, given, draft)
+        image = built.image(images.get(role.get("name"), images.get(given, images.get("", ""))), family)
+        values[given] = built.value(image)
+        made[role.get("name").casefold()] = built
+        draft.comment(built.path, f"the {role.name} {role.get('name')}")
+    draft.value = {"service": name, "roles": values}
+    _traffic(pair, made, draft)
+    _rest(pair, draft)
+    return draft
+
+
+def _family(configuration: Element | None) -> str:
+    """The guest OS family: said, or in the version (``WA-GUEST-OS-2.7_201109-01``), or the first."""
+    if configuration is None:
+        return "1"
+    version = re.fullmatch(r"WA-GUEST-OS-([0-9])\..*", configuration.get("osVersion"))
+    return configuration.get("osFamily").strip() or (version[1] if version else "1")
+
+
+def _traffic(pair: Pair, made: Mapping[str, RoleDraft], draft: Draft) -> None:
+    """Who may reach an internal endpoint: wanted, and written down where it is wanted."""
+    for rule in pair.definition.all("NetworkTrafficRules", "OnlyAllowTrafficTo"):
+        origins = [made[found.get("roleName").casefold()].name for found in rule.all("WhenSource", "FromRole")]
+        who = "all roles" if rule.first("AllowAllTraffic") else ", ".join(origins) or "no role"
+        for target in rule.all("Destinations", "RoleEndpoint"):
+            role = made[target.get("roleName").casefold()]
+            told = f"{role.name}/{target.get('endpointName')}"
+            for name in role.endpoints.given.get(target.get("endpointName").casefold(), ()):
+                draft.comment((*role.path, "endpoints", name), f"decide: only from {who}")
+            text = f"only {who} may reach it; between the instances of a deployment nothing is filtered"
+            draft.note(Kind.DROPPED, told, text, rule.line)
+
+
+def _rest(pair: Pair, draft: Draft) -> None:
+    definition, configuration = pair.definition, pair.configuration
+    if definition.get("topologyChangeDiscovery"):
+        text = "instances find each other by DNS, and are not told of changes"
+        draft.note(Kind.DROPPED, "topologyChangeDiscovery", text, definition.line)
+    if count := definition.get("upgradeDomainCount"):
+        text = f"{count} upgrade domains became upgrade.max_unavailable of each role"
+        draft.note(Kind.CHANGED, "upgradeDomainCount", text, definition.line)
+    used = {e.get("loadBalancerProbe").casefold() for r in pair.roles() for e in r.all("Endpoints", "InputEndpoint")}
+    for probe in definition.all("LoadBalancerProbes", "LoadBalancerProbe"):
+        if probe.get("name").casefold() not in used:
+            draft.note(Kind.DROPPED, probe.get("name"), "no endpoint uses this probe", probe.line)
+    for group in configuration.all("NetworkConfiguration") if configuration else ():
+        for child in group.children:
+            if child.name in _NETWORK:
+                draft.note(Kind.DROPPED, child.name, _NETWORK[child.name], child.line)

@@ -1,0 +1,140 @@
+"""A role's endpoints, each as far as HAProxy can carry it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.convert.names import Names
+from orchestrator.convert.pairing import public_ports, same
+from orchestrator.convert.report import Draft, Kind, Path_
+
+if TYPE_CHECKING:
+    from orchestrator.convert.pairing import Pair
+    from orchestrator.convert.tree import Element
+
+_URL_PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
+MAX_PORTS = 16  # of a range between instances: more endpoints than that nobody reads
+FIRST_FREE = 20_000  # where Azure's own emulator begins to give ports
+NO_UDP = "udp is not possible: HAProxy, which carries all traffic of the VIP, has TCP only"
+
+
+class Endpoints:
+    """The endpoints of one role; ``given``: Azure's name → ours, for the rules that speak of them."""
+
+    def __init__(self, pair: Pair, role: Element, path: Path_, draft: Draft) -> None:
+        self._pair, self._role, self._path, self._draft = pair, role, (*path, "endpoints"), draft
+        self._names = Names("endpoint")
+        self._free = FIRST_FREE
+        self.value: dict[str, object] = {}
+        self.given: dict[str, list[str]] = {}
+        for group in role.all("Endpoints"):
+            for endpoint in group.children:
+                self._add(endpoint)
+
+    def _subject(self, endpoint: Element) -> str:
+        return f"{self._role.get('name')}/{endpoint.get('name')}"
+
+    def _note(self, kind: Kind, endpoint: Element, text: str) -> None:
+        self._draft.note(kind, self._subject(endpoint), text, endpoint.line)
+
+    def _add(self, endpoint: Element) -> None:
+        protocol = endpoint.get("protocol").lower()
+        if protocol == "udp":
+            why = "what instances send each other is not filtered, udp needs no endpoint"
+            self._note(Kind.DROPPED, endpoint, why if endpoint.name == "InternalEndpoint" else NO_UDP)
+            return
+        make = {"InputEndpoint": self._input, "InternalEndpoint": self._internal, "InstanceInputEndpoint": self._each}
+        make[endpoint.name](endpoint)
+
+    def _put(self, endpoint: Element, fields: dict[str, object], name: str = "") -> str:
+        wanted = name or endpoint.get("name")
+        given = self._names.give(wanted)
+        if given != wanted:
+            self._note(Kind.CHANGED, endpoint, f"is called {given}: names are of a-z, 0-9 and -")
+        self.value[given] = fields
+        self.given.setdefault(endpoint.get("name").casefold(), []).append(given)
+        return given
+
+    def _input(self, endpoint: Element) -> None:
+        protocol, port, local = endpoint.get("protocol").lower(), int(endpoint.get("port")), endpoint.get("localPort")
+        target = port if not local or local == "*" else int(local)
+        fields: dict[str, object] = {"port": port}
+        if target != port:
+            fields["target"] = target
+        fields["protocol"] = protocol
+        probe = self._probe(endpoint.get("loadBalancerProbe"))
+        if probe is not None:
+            fields["check"] = self._check(probe, protocol, target)
+        if endpoint.get("ignoreRoleInstanceStatus").lower() in {"true", "1"}:
+            fields["ignore_instance_status"] = True
+        given = self._put(endpoint, fields)
+        if local == "*":
+            text = f"localPort is *: any free port; say which one the program listens on (it is {target} here)"
+            self._draft.decide((*self._path, given), self._subject(endpoint), text, endpoint.line)
+        if protocol == "https":
+            told = f"https ends in the instance, as before: it needs the certificate {endpoint.get('certificate')}"
+            self._draft.comment((*self._path, given), told)
+
+    def _probe(self, name: str) -> Element | None:
+        probes = self._pair.definition.all("LoadBalancerProbes", "LoadBalancerProbe")
+        return next((probe for probe in probes if name and same(probe.get("name"), name)), None)
+
+    def _check(self, probe: Element, protocol: str, target: int) -> dict[str, object]:
+        """A probe's times: it takes an instance out after ``timeout`` without an answer, we after ``fall`` failures."""
+        interval, timeout = int(probe.get("intervalInSeconds", "15")), int(probe.get("timeoutInSeconds", "31"))
+        port = int(probe.get("port") or target)
+        check: dict[str, object] = {}
+        if probe.get("protocol").lower() == "http" and (path := self._url_path(probe)):
+            check["path"] = path
+        check |= {"interval": f"{min(interval, 3600)}s", "fall": max(1, min(100, timeout // interval))}
+        if port != target or ("path" in check and protocol == "tcp"):
+            check["port"] = port
+        if "path" in check:
+            check["status"] = 200
+        return check
+
+    def _url_path(self, probe: Element) -> str:
+        path = probe.get("path", "/")
+        path = path if path.startswith("/") else f"/{path}"
+        if _URL_PATH.fullmatch(path):
+            return path
+        text = f"path {path!r:.80} has letters that no check can ask for: write them as %XX; HAProxy only connects"
+        self._draft.note(Kind.DECIDE, f"probe {probe.get('name')}", text, probe.line)
+        return ""
+
+    def _internal(self, endpoint: Element) -> None:
+        protocol = "http" if endpoint.get("protocol").lower() == "http" else "tcp"
+        if endpoint.get("protocol").lower() == "any":
+            self._note(Kind.CHANGED, endpoint, "any is tcp here; what instances send each other is not filtered")
+        ports = self._internal_ports(endpoint)
+        if len(ports) > MAX_PORTS:
+            self._note(
+                Kind.CHANGED, endpoint, f"has {len(ports)} ports: only {ports[0]} is declared, all can be reached"
+            )
+            ports = ports[:1]
+        for port in ports:
+            name = f"{endpoint.get('name')}-{port}" if len(ports) > 1 else ""
+            self._put(endpoint, {"target": port, "protocol": protocol, "visibility": "internal"}, name)
+        if not ports:
+            given = self._put(endpoint, {"target": self._free, "protocol": protocol, "visibility": "internal"})
+            text = f"it had any free port; {self._free} is a guess: say which one the program listens on"
+            self._draft.decide((*self._path, given), self._subject(endpoint), text, endpoint.line)
+            self._free += 1
+
+    def _internal_ports(self, endpoint: Element) -> range:
+        fixed, many = endpoint.first("FixedPort"), endpoint.first("FixedPortRange")
+        if many is not None:
+            return range(int(many.get("min")), int(many.get("max")) + 1)
+        told = fixed.get("port") if fixed is not None else endpoint.get("port")
+        return range(int(told), int(told) + 1) if told not in {"", "*"} else range(0)
+
+    def _each(self, endpoint: Element) -> None:
+        ports = public_ports(endpoint)
+        fields: dict[str, object] = {
+            "port": ports[0] if len(ports) == 1 else f"{ports[0]}-{ports[-1]}",
+            "target": int(endpoint.get("localPort")),
+            "protocol": "tcp",
+            "visibility": "instance",
+        }
+        self._put(endpoint, fields)

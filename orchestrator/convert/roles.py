@@ -1,0 +1,221 @@
+"""One role of a definition and its part of the configuration, as a role of a service file."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.convert.endpoints import Endpoints
+from orchestrator.convert.names import Names, as_name, as_secret
+from orchestrator.convert.pairing import PLUGIN, instances
+from orchestrator.convert.report import Draft, Kind, Path_
+from orchestrator.convert.setups import literal
+from orchestrator.convert.sizes import DEFAULT, memory_text, size_of
+
+if TYPE_CHECKING:
+    from orchestrator.convert.pairing import Pair
+    from orchestrator.convert.tree import Element
+
+MIN_DISK_MIB = 16
+MAX_INSTANCES = 200
+_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+_SECRETIVE = re.compile(r"password|secret|accountkey|connectionstring|sharedaccess", re.IGNORECASE)
+_ROOTS = {"root", "authroot", "ca"}
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
+_DROPPED = {
+    "Sites": "web sites and their bindings belong to IIS in the image",
+    "Imports": "modules of Azure's guest agent: an image for vmrole has its own means",
+    "Runtime": "there is no role host process: what the image starts by itself is the role",
+    "Contents": "content has to be in the image, or in setup.files",
+}
+
+
+class RoleDraft:
+    """Makes one role; ``endpoints`` is there for the rules that speak of them."""
+
+    def __init__(self, pair: Pair, role: Element, name: str, draft: Draft) -> None:
+        self.pair, self.role, self.name, self.draft = pair, role, name, draft
+        self.configured = pair.configured(role)
+        self.path: Path_ = ("roles", name)
+        self.endpoints = Endpoints(pair, role, self.path, draft)
+
+    def note(self, kind: Kind, what: str, text: str, at: int = 0) -> None:
+        self.draft.note(kind, f"{self.role.get('name')}/{what}", text, at)
+
+    def value(self, image: str) -> dict[str, object]:
+        found: dict[str, object] = {"image": image, "instances": self._instances(), "size": self._size()}
+        parts = {
+            "endpoints": self.endpoints.value,
+            "setup": self._setup(),
+            "local_storage": self._storage(),
+            "upgrade": self._upgrade(int(str(found["instances"]))),
+        }
+        self._dropped()
+        return found | {key: part for key, part in parts.items() if part}
+
+    def _instances(self) -> int:
+        count = instances(self.configured)
+        at = self.configured.line if self.configured else self.role.line
+        if self.configured is None:
+            self.draft.decide((*self.path, "instances"), self.role.get("name"), "how many: there was no .cscfg", at)
+        if not 1 <= count <= MAX_INSTANCES:
+            text = f"there were {count} instances; a role has 1 to {MAX_INSTANCES}"
+            self.draft.decide((*self.path, "instances"), self.role.get("name"), text, at)
+        return max(1, min(MAX_INSTANCES, count))
+
+    def _size(self) -> dict[str, object]:
+        said = self.role.get("vmsize") or DEFAULT
+        known = size_of(said)
+        cpus, memory = known or size_of(DEFAULT) or (1, 1792)
+        if known is None:
+            text = f"there is no size {said!r:.60}; this is {DEFAULT}"
+            self.draft.decide((*self.path, "size"), f"{self.role.get('name')}/vmsize", text, self.role.line)
+        else:
+            self.draft.comment((*self.path, "size"), f"vmsize {said}")
+        return {"vcpus": cpus, "memory": memory_text(memory)}
+
+    def _setup(self) -> dict[str, object]:
+        parts = {
+            "hostname": self._hostname(),
+            "startup_tasks": self._tasks(),
+            **self._certificates(),
+            "dns": self._dns(),
+            "settings": self._settings(),
+        }
+        return {key: part for key, part in parts.items() if part}
+
+    def _hostname(self) -> str:
+        name = self.configured.get("vmName") if self.configured else ""
+        if name and not _HOST.fullmatch(name):
+            self.note(Kind.DROPPED, "vmName", f"{name!r:.60} is no host name")
+            return ""
+        return f"{name}-{{{{ordinal}}}}" if name else ""
+
+    def _settings(self) -> dict[str, str]:
+        values = self.configured.all("ConfigurationSettings", "Setting") if self.configured else ()
+        found: dict[str, str] = {}
+        for setting in values:
+            name, value = setting.get("name"), setting.get("value")
+            if name.startswith(PLUGIN):
+                self.note(Kind.DROPPED, name, "belongs to a module of Azure's guest agent", setting.line)
+            elif not _SETTING.fullmatch(name):
+                why = "its name is not letters, digits, _ . - (or starts with a digit)"
+                self.note(Kind.DROPPED, name, why, setting.line)
+            else:
+                found[name] = literal(value)
+                if _SECRETIVE.search(name) or _SECRETIVE.search(value):
+                    text = "may be a secret: everybody who reads the service file, or the instance's settings, has it"
+                    self.note(Kind.SECRET, name, text, setting.line)
+        if self.configured is None and (declared := list(self.role.all("ConfigurationSettings", "Setting"))):
+            told = ", ".join(setting.get("name") for setting in declared)
+            self.draft.decide((*self.path, "image"), f"{self.role.get('name')}/settings", f"setup.settings of {told}")
+        return found
+
+    def _certificates(self) -> dict[str, list[object]]:
+        """Only the thumbprint is in the files: the certificate itself has to be put into the secret store."""
+        found: dict[str, list[object]] = {"certificates": [], "trusted_certificates": []}
+        names = Names("certificate")
+        for element in self.role.all("Certificates", "Certificate"):
+            is_root = element.get("storeName").lower() in _ROOTS
+            kind = "trusted_certificates" if is_root else "certificates"
+            name = names.give(element.get("name"))
+            secret = as_secret(self.name, name)
+            where = f"{element.get('storeLocation')}/{element.get('storeName')}"
+            text = f"certificate {element.get('name')} ({where}{self._thumbprint(element.get('name'))})"
+            self.draft.comment((*self.path, "setup", kind, len(found[kind])), text)
+            told = f"is not in these files: `vmrole secret set {secret}` takes it (PEM, or PKCS #12 for Windows)"
+            self.note(Kind.SECRET, f"certificate {element.get('name')}", told, element.line)
+            found[kind].append({"name": name, "secret": f"store:{secret}"})
+        for given in self.configured.all("Certificates", "Certificate") if self.configured else ():
+            if given.get("name").startswith(PLUGIN):
+                self.note(Kind.DROPPED, given.get("name"), "belongs to a module of Azure's guest agent", given.line)
+        return found
+
+    def _thumbprint(self, name: str) -> str:
+        given = self.configured.all("Certificates", "Certificate") if self.configured else ()
+        found = next((element for element in given if element.get("name") == name), None)
+        return f", {found.get('thumbprintAlgorithm')} {found.get('thumbprint')}" if found else ""
+
+    def _tasks(self) -> list[object]:
+        """Tasks that the role waited for. One in the background would never end, and the instance never be ready."""
+        found: list[object] = []
+        for number, task in enumerate(self.role.all("Startup", "Task"), start=1):
+            name = f"startup-{number}"
+            command, kind = task.get("commandLine"), task.get("taskType", "simple").lower()
+            if kind != "simple" or not command.strip():
+                why = f"{kind} task {command!r:.120}: make it a service in the image; a start-up task has to end"
+                self.draft.decide((*self.path, "image"), f"{self.role.get('name')}/{name}", why, task.line)
+                continue
+            here = (*self.path, "setup", "startup_tasks", len(found))
+            told = "the files it names were in the role's package: they have to be in the image, or in setup.files"
+            self.draft.decide(here, f"{self.role.get('name')}/{name}", told, task.line)
+            self._variables(task, here, name)
+            if task.get("executionContext", "limited").lower() == "limited":
+                self.note(Kind.CHANGED, name, "runs with all rights: there is no limited context", task.line)
+            found.append({"name": name, "run": literal(command)})
+        return found
+
+    def _variables(self, task: Element, here: Path_, name: str) -> None:
+        for variable in task.all("Environment", "Variable"):
+            origin = variable.first("RoleInstanceValue")
+            value = f"the value at {origin.get('xpath')}" if origin else repr(variable.get("value"))
+            self.draft.comment(here, f"it had the variable {variable.get('name')} = {value}")
+            text = f"variable {variable.get('name')} is not set: set it in the command, or in the image"
+            self.note(Kind.DROPPED, name, text, variable.line)
+
+    def _storage(self) -> dict[str, object]:
+        found: dict[str, object] = {}
+        names = Names("local")
+        for storage in (*self.role.all("LocalResources", "LocalStorage"), *self.role.all("LocalStorage")):
+            said = storage.get("sizeInMB") or storage.get("sizeInMb") or "100"
+            name, size = names.give(storage.get("name")), max(MIN_DISK_MIB, int(said))
+            told = f"is the disk {name} at /mnt/{name}"
+            if int(said) < MIN_DISK_MIB:
+                told += f", of {MIN_DISK_MIB} MiB: none is smaller"
+            is_clean = storage.get("cleanOnRoleRecycle", "true").lower() in {"true", "1"}
+            told += "; new and empty after a reimage, but not after a reboot" if is_clean else ""
+            self.note(Kind.CHANGED, storage.get("name"), told, storage.line)
+            found[name] = {"size": f"{size}MiB", "mount": f"/mnt/{name}", "clean_on_reimage": is_clean}
+        return found
+
+    def _dns(self) -> dict[str, object]:
+        configuration = self.pair.configuration
+        path = ("NetworkConfiguration", "Dns", "DnsServers", "DnsServer")
+        servers = [server.get("IPAddress").strip() for server in configuration.all(*path)] if configuration else []
+        return {"servers": servers} if servers else {}
+
+    def _upgrade(self, count: int) -> dict[str, object]:
+        """As many away at once as an upgrade domain would have had instances."""
+        said = self.pair.definition.get("upgradeDomainCount")
+        if not said:
+            return {}
+        self.draft.comment((*self.path, "upgrade"), f"as with {said} upgrade domains")
+        return {"max_unavailable": -(-count // int(said))}
+
+    def _dropped(self) -> None:
+        for child in self.role.children:
+            if child.name in _DROPPED:
+                self.note(Kind.DROPPED, child.name, _DROPPED[child.name], child.line)
+        if self.role.get("enableNativeCodeExecution").lower() in {"false", "0"}:
+            self.note(Kind.DROPPED, "enableNativeCodeExecution", "there is no partial trust here", self.role.line)
+        for child in self.configured.children if self.configured else ():
+            if child.name.lower() == "guestagentsettings":
+                self.note(Kind.DROPPED, child.name, "Azure's guest agent is not in the image", child.line)
+
+    def image(self, chosen: str, of_family: str) -> str:
+        """``chosen`` by an option, else the disk that a VM role names, else a name made of the guest OS family."""
+        if chosen:
+            return chosen
+        found = self.configured.first("OsImage") if self.configured else None
+        where = (*self.path, "image")
+        if found is not None:
+            disk = found.get("href").split("?")[0]  # what comes after it may be a key
+            stem = re.split(r"[/\\]", disk)[-1].rsplit(".", 1)[0]
+            image = as_name(stem, "image")
+            text = f"the image that was {disk}: `vmrole image add {image} FILE.vhd` takes it in"
+            self.draft.decide(where, f"{self.role.get('name')}/OsImage", text, found.line)
+            return image
+        kind = "server with the role's program in it" if self.role.name != "VirtualMachineRole" else "server"
+        text = f"the image, a {kind}; it ran on {of_family}"
+        self.draft.decide(where, f"{self.role.get('name')}/image", text, self.role.line)
+        return of_family
