@@ -3,7 +3,7 @@
 What the user asks for is user-data (cloudconfig.py). What is ours (disks, settings, the runner of commands) is
 vendor-data, so that no key of theirs can stand in its place: of a list that both have, cloud-init takes the user's and
 drops the vendor's. That is why it is a boothook: a script of its own, run at every boot before anything of the user's
-modules, whatever keys there are (docs/adr/0007).
+modules, whatever keys there are (docs/adr/0009).
 
 All but that script is JSON, which is YAML too: any reader of either takes it, and no quoting of ours can go wrong.
 """
