@@ -36,6 +36,7 @@ def answering(space, pieces, pause_s=0.0):
         with contextlib.suppress(OSError):
             link, _address = server.accept()
             with link:
+                link.recv(4096)  # what is not read when a connection ends is answered with a reset
                 for piece in pieces:
                     link.sendall(piece)
                     time.sleep(pause_s)
