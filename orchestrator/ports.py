@@ -5,7 +5,7 @@ Every method may raise the TransientErrors of ``errors``; what else is named. Al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.model.spec import LINUX
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent
     from orchestrator.model.secret import Secret
     from orchestrator.model.spec import Disk, MachineSpec, Ready, SecretRef
-    from orchestrator.model.world import BalancerSeen, GuestSeen, HostName, HostSeen, Lease
+    from orchestrator.model.world import BalancerSeen, GuestSeen, HostName, HostSeen, Lease, Notice
 
 Progress = Callable[[str], None]
 
@@ -253,6 +253,16 @@ class Store(Protocol):
 
     def changes(self) -> int:
         """A number that is another one after anybody else has changed what is stored."""
+
+
+class Board(Protocol):
+    """Where the loop says what did not work, for other processes of the same home."""
+
+    def post(self, told: Mapping[str, Notice], now: float) -> None:
+        """Put this in place of what was said before, by track."""
+
+    def read(self, now: float) -> dict[str, Notice]:
+        """What was said last, if that was not long ago."""
 
 
 class LoopLease(Protocol):

@@ -12,6 +12,7 @@ from orchestrator.control.apply import Effects
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
 from orchestrator.drivers.accelerator import proven_accelerator
+from orchestrator.drivers.board import FileBoard
 from orchestrator.drivers.clock import SystemClock
 from orchestrator.drivers.guest import AgentGuests
 from orchestrator.drivers.haproxy import HaproxyBalancer
@@ -92,7 +93,9 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
     balancer, images = HaproxyBalancer(site, home / "run", secrets.reveal), repository(home, clock)
     guests = AgentGuests(place=Place(site.balancer), reveal=secrets.reveal)
     observer = Observer(hosts, guests, balancer)
-    effects = Effects(hosts, guests, balancer, images, IsoSeeds(), store, report, secrets)
+    effects = Effects(
+        hosts, guests, balancer, images, IsoSeeds(), store, report, secrets, FileBoard(home / "trouble.json")
+    )
     loop = Loop(observer, effects, clock)
     try:
         yield Wiring(home, site, clock, store, hosts, balancer, images, FileLease(home / "loop.lock"), loop, secrets)

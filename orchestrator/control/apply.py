@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from orchestrator.model.spec import SecretRef
-    from orchestrator.ports import Balancer, Guests, Host, Images, Progress, Secrets, Seeds, Store
+    from orchestrator.ports import Balancer, Board, Guests, Host, Images, Progress, Secrets, Seeds, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Effects:
     store: Store
     report: Progress
     secrets: Secrets
+    board: Board
 
     def reveal(self, ref: SecretRef) -> bytes:
         """A secret's value, for an answer file."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from orchestrator.control.apply import Effects, StoreAction, apply
 from orchestrator.control.tracks import BALANCER, Tracks, host_of, waits_for
 from orchestrator.engine.plan import RETRY_S, Plan, Step, plan
-from orchestrator.errors import NoRoom, VmroleError
+from orchestrator.errors import NoRoom, Refused, TransientError, VmroleError
+from orchestrator.model.world import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,7 @@ class Loop:
         self._clock = clock
         self._trouble: dict[str, Trouble] = {}
         self._past: dict[str, Trouble] = {}
+        self._has_ticked = False
         self._tracks = Tracks(self._take, clock.now, clock.wake)
         observer.watch(clock.wake)
         for host in effects.hosts.values():
@@ -85,11 +87,15 @@ class Loop:
 
         A track that was under way when the look began may have been seen in the middle of something.
         """
+        self._has_ticked = True
         busy = self._tracks.busy()
         intent, made = self.look()
         log.debug("plan for %d deployments: %d steps", len(intent.deployments), len(made.steps))
         self._past, self._trouble = self._trouble, {t: v for t, v in self.trouble().items() if t in busy}
         taken = self._take_all(made, busy)
+        self._effects.board.post(
+            {track: _told(trouble) for track, trouble in self.trouble().items()}, self._clock.now()
+        )
         return replace(made, requeue_s=self._requeue_s(made, taken))
 
     def _take_all(self, made: Plan, busy: frozenset[str]) -> int:
@@ -159,9 +165,23 @@ class Loop:
             self._observer.outdate(step.track, host)
 
     def trouble(self) -> Mapping[str, Trouble]:
-        """What did not work in the last turn, by track."""
-        return dict(self._trouble)
+        """What did not work in the last turn, by track: of this loop, or of the one that runs if this one only looks."""
+        if self._has_ticked:
+            return dict(self._trouble)
+        return {track: _read(told) for track, told in self._effects.board.read(self._clock.now()).items()}
 
     def close(self) -> None:
         self._tracks.close()
         self._observer.close()
+
+
+def _told(trouble: Trouble) -> Notice:
+    """What other processes are told of it."""
+    error = trouble.error
+    is_lasting, is_room = isinstance(error, Refused), isinstance(error, NoRoom)
+    return Notice(error.message, error.hint, trouble.since, trouble.host, is_lasting, is_room)
+
+
+def _read(told: Notice) -> Trouble:
+    kind = NoRoom if told.is_room else Refused if told.is_lasting else TransientError
+    return Trouble(kind(told.message, told.hint), told.since, told.host)

@@ -111,14 +111,16 @@ class Settler:
             return Rest(End.FAILED if status.state == "failed" else End.READY, plan)
         if goal.is_enough(plan, goal.key):
             return Rest(End.ENOUGH, plan)
-        refused = self._refused()
+        refused = self._refused(goal.key)
         if refused is not None:
             return Rest(End.REFUSED, plan, refused)
         return Rest(End.TIMEOUT, plan) if self.clock.now() >= goal.deadline else None
 
-    def _refused(self) -> Refused | None:
-        for trouble in self.loop.trouble().values():
+    def _refused(self, key: DeploymentId) -> Refused | None:
+        """What the world refuses for good of what this deployment needs; another's trouble is its own."""
+        for track, trouble in self.loop.trouble().items():
+            is_ours = track in {"balancer", str(key)} or track.startswith(("host ", f"{key}."))
             is_lasting = self.clock.now() - trouble.since > PATIENCE_S
-            if is_lasting and isinstance(trouble.error, Refused):
+            if is_ours and is_lasting and isinstance(trouble.error, Refused):
                 return trouble.error
         return None

@@ -225,6 +225,22 @@ class BalancerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """A step that did not work, as other processes are told of it.
+
+    ``since``: Unix seconds since when its track has had trouble without a break. ``host``: where it was to be done, ""
+    if on no host. ``is_lasting``: the world said no, and will again; ``is_room``: as there is no room.
+    """
+
+    message: str
+    hint: str
+    since: float
+    host: str = ""
+    is_lasting: bool = False
+    is_room: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything that was seen.
 

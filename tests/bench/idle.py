@@ -27,7 +27,7 @@ from orchestrator.model.spec import machine_spec
 from tests.fakes.balancer import FakeBalancer
 from tests.fakes.build import DIGEST, HELLO, OWNER, READY, deployment, record, role, service
 from tests.fakes.faults import Faults
-from tests.fakes.small import FakeImages, FakeSeeds
+from tests.fakes.small import FakeBoard, FakeImages, FakeSecrets, FakeSeeds
 
 INSTANCES = 50
 BOOT = "8c3f2d0e-0000-4000-8000-000000000000\n"
@@ -52,7 +52,17 @@ def main():
         make(host, store)
         balancer, clock = FakeBalancer(Faults()), SystemClock()
         guests = AgentGuests()
-        effects = Effects({"local": host}, guests, balancer, FakeImages("debian-12"), FakeSeeds(), store, print)
+        effects = Effects(
+            {"local": host},
+            guests,
+            balancer,
+            FakeImages("debian-12"),
+            FakeSeeds(),
+            store,
+            print,
+            FakeSecrets(),
+            FakeBoard(),
+        )
         loop = Loop(Observer({"local": host}, guests, balancer), effects, clock)
         begin = time.monotonic()
         while loop.tick().steps and time.monotonic() - begin < 20:

@@ -3,12 +3,13 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.errors import NotFound, Refused
 from orchestrator.model.secret import Secret
 from orchestrator.model.spec import SecretRef
+from orchestrator.model.world import Notice
 
 
 def digest_of(name: str) -> str:
@@ -49,6 +50,19 @@ class FakeSeeds:
 
     def disc(self, label: str, files: dict[str, bytes]) -> bytes:
         return json.dumps({"label": label, "files": {n: c.decode() for n, c in files.items()}}).encode()
+
+
+class FakeBoard:
+    """What was posted last, however long ago."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Notice] = {}
+
+    def post(self, told: Mapping[str, Notice], now: float) -> None:  # noqa: ARG002
+        self.told = dict(told)
+
+    def read(self, now: float) -> dict[str, Notice]:  # noqa: ARG002
+        return dict(self.told)
 
 
 class FakeLease:

@@ -22,7 +22,7 @@ from .faults import Faults
 from .guests import FakeGuests, Script
 from .host import FakeHost
 from .invariants import violations
-from .small import FakeImages, FakeSecrets, FakeSeeds, digest_of
+from .small import FakeBoard, FakeImages, FakeSecrets, FakeSeeds, digest_of
 from .store import FakeStore
 
 ENOUGH_TURNS = 4000
@@ -38,6 +38,7 @@ class FakeWorld:
         self.store = FakeStore(OWNER, self.faults)
         self.balancer = FakeBalancer(self.faults)
         self.secrets = FakeSecrets()
+        self.board = FakeBoard()
         self.guests = FakeGuests(self.clock, self.script)
         names = hosts or ("local",)
         self.hosts = {n: FakeHost(n, OWNER, self.clock, self.faults, self.script) for n in names}
@@ -51,7 +52,15 @@ class FakeWorld:
     def effects(self) -> Effects:
         images = FakeImages("debian-12", "debian-13")
         return Effects(
-            self.hosts, self.guests, self.balancer, images, FakeSeeds(), self.store, lambda _text: None, self.secrets
+            self.hosts,
+            self.guests,
+            self.balancer,
+            images,
+            FakeSeeds(),
+            self.store,
+            lambda _text: None,
+            self.secrets,
+            self.board,
         )
 
     def up(self, wanted: Service) -> DeploymentId:
