@@ -165,7 +165,7 @@ class Loop:
             self._observer.outdate(step.track, host)
 
     def trouble(self) -> Mapping[str, Trouble]:
-        """What did not work in the last turn, by track: of this loop, or of the one that runs if this one only looks."""
+        """What did not work in the last turn, by track; of the loop that runs, as long as this one only looks."""
         if self._has_ticked:
             return dict(self._trouble)
         return {track: _read(told) for track, told in self._effects.board.read(self._clock.now()).items()}

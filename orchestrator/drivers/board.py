@@ -5,6 +5,7 @@ It is of use only while it is fresh. It holds messages, so it is as private as t
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -25,6 +26,11 @@ class FileBoard:
         self._path = path
 
     def post(self, told: Mapping[str, Notice], now: float) -> None:
+        """Without room for it nothing is told; the loop itself knows."""
+        with contextlib.suppress(OSError):
+            self._put(told, now)
+
+    def _put(self, told: Mapping[str, Notice], now: float) -> None:
         if not told:
             self._path.unlink(missing_ok=True)
             return
