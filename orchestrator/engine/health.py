@@ -77,6 +77,9 @@ def _answering(pulse: Pulse, ready: Ready, now: float) -> Finding:
         return Finding(Health.UNHEALTHY, pulse.words, first, pulse.services)
     if pulse.down.is_on:
         told = f"HAProxy's check fails for {_for(pulse.down.since, now)}, though the guest answers"
+        if pulse.sick.is_wrong and pulse.services:
+            # Two ways of looking agree, and one of them says what could be restarted.
+            return Finding(Health.UNHEALTHY, f"{pulse.words}; {told}", Remedy.RESTART, pulse.services)
         return Finding(Health.UNHEALTHY, told, Remedy.REBOOT)
     return _nearly_well(pulse, ready)
 

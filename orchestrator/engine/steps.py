@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.engine import care, faults, machine, members, rest, storage
-from orchestrator.engine.case import Case, guest_of, trouble
+from orchestrator.engine.case import Case, guest_of, is_under_way, trouble
 from orchestrator.engine.lifecycle import advance, fail
 from orchestrator.engine.sight import afresh
 from orchestrator.model.names import MachineId
-from orchestrator.model.record import Act, Event, InstanceRecord, Successor, Wanted
+from orchestrator.model.record import Act, Event, InstanceRecord, Remedy, Successor, Wanted
 from orchestrator.model.spec import Stop, is_same_but_larger
 from orchestrator.model.world import HostSeen, Power, World
 
@@ -88,8 +88,17 @@ def progress(case: Case, world: World, now: float) -> Case:
         record = replace(record, proven=True)
     record = _keep(record, case.seen.here, case.role.stop, is_full=record.host in world.full, now=now)
     told = _told(case.old, record, guest.busy, now)
-    is_back = record.timeline.rotation is not None and case.power is Power.RUNNING
-    return replace(case, record=replace(record, fault=None) if is_back else record, event=case.event or told)
+    if record.fault is None or case.power is not Power.RUNNING or not _is_back(record):
+        return replace(case, record=record, event=case.event or told)
+    event = Event(now, str(record.id), "back in rotation", f"{now - record.fault:.1f} s after it went out by itself")
+    return replace(case, record=replace(record, fault=None), event=case.event or event)
+
+
+def _is_back(record: InstanceRecord) -> bool:
+    """Whether what was done about a fault is over: it has been in rotation since, and nothing is under way."""
+    care = record.care
+    restarts = care is not None and care.well is None and care.remedy is Remedy.RESTART
+    return record.timeline.rotation is not None and not is_under_way(record) and not restarts
 
 
 def _keep(record: InstanceRecord, here: HostSeen, stop: Stop, *, is_full: bool, now: float) -> InstanceRecord:
@@ -115,8 +124,6 @@ def _told(old: InstanceRecord | None, new: InstanceRecord, busy: str, now: float
         return Event(now, subject, "not busy any more" if new.busy is None else "busy: out of rotation", busy)
     if new.boot != old.boot:
         return Event(now, subject, f"boot {new.boot}", "another kernel runs in the guest")
-    if new.fault is not None and new.timeline.rotation is not None:
-        return Event(now, subject, "back in rotation", f"{now - new.fault:.1f} s after it went out by itself")
     reached = [n for n in TOLD if getattr(new.timeline, n) is not None and getattr(old.timeline, n) is None]
     return Event(now, subject, f"reached {reached[-1]}") if reached else None
 

@@ -139,7 +139,7 @@ def inside(debian, tmp_path_factory):
     folder = tmp_path_factory.mktemp("setup")
     value = service(
         "set", image="debian-12", size={"vcpus": 2, "memory": "512MiB"}, setup=setup(folder),
-        volumes={"data": {"size": "64MiB", "mount": "/srv"}},
+        volumes={"data": {"size": "64MiB", "mount": "/srv"}}, repair=False,
     )  # fmt: skip
     debian.ok("up", write(folder / "set.yaml", value), timeout=420)
     return lambda *argv: debian.ok("exec", "set/web-0", "--", *argv).out
