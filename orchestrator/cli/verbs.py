@@ -34,6 +34,9 @@ DONE = {
     Act.START: "is started, and ready",
 }
 
+# How else an instance may come to rest, all being as it should.
+REST = {"stopped": "is stopped, and stays so", "busy": "is back, and busy by its own word"}
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -276,7 +279,7 @@ def _is_over(status: InstanceStatus, act: Act) -> bool:
     return (
         status.state in {State.STOPPED, State.FAILED}
         if act is Act.STOP
-        else status.is_left or status.state in {State.READY, State.FAILED, State.STOPPED}
+        else status.is_left or status.state in {State.READY, State.BUSY, State.FAILED, State.STOPPED}
     )
 
 
@@ -290,13 +293,13 @@ def _report(
     gone = sorted(key.name for key in keys if key not in {status.record.id for status in ended})
     if gone:
         raise VmroleError(f"{', '.join(gone)} has been deleted meanwhile", "nothing is left of it to be done to")
-    good = {State.STOPPED} if act is Act.STOP else {State.READY, State.STOPPED}
+    good = {State.STOPPED} if act is Act.STOP else {State.READY, State.BUSY, State.STOPPED}
     bad = [status for status in ended if status.state not in good or not _is_over(status, act)]
     if act is Act.UNDO:
         bad += [status for status in ended if status.record.generation != wanted.get(status.record.id)]
     for status in ended:
         if status not in bad:
-            said = DONE[act] if act is Act.STOP or status.state is State.READY else "is stopped, and stays so"
+            said = DONE[act] if act is Act.STOP or status.state is State.READY else REST[status.state.value]
             click.echo(f"{status.record.id.name} {said} (generation {status.record.generation})")
     if not bad:
         return

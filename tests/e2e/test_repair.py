@@ -81,7 +81,7 @@ def test_qemu_killed_is_replaced_at_once(pair, capsys):
     lab.inside("kill", "-9", qemu(lab, "web-0"))
     found = mended(pair, capsys)
     assert "fault: its QEMU process died; it is started again" in whats(found, "web-0")
-    (back,) = (event for event in found if event["what"] == "back in rotation")
+    *_before, back = (event for event in found if event["what"] == "back in rotation")
     assert back["cause"].endswith("s after it went out by itself")
 
 
