@@ -137,7 +137,9 @@ def check_guest(lab, canaries):
     for kind, path in PLACES.items():
         assert inside(lab, "cat", path) == canaries[kind]
         assert inside(lab, "stat", "-c", "%U:%G %a", path) == "root:root 600\n"
-    holders = inside(lab, "sh", "-c", f"grep -rlE '{'|'.join(canaries.values())}' /etc /var /run /root /tmp").split()
+    holders = inside(
+        lab, "sh", "-c", f"find /etc /var /run /root /tmp -type f -exec grep -lE '{'|'.join(canaries.values())}' {{}} +"
+    ).split()
     assert set(PLACES.values()) <= set(holders)
 
 
