@@ -209,7 +209,7 @@ def identity(lab):
 
 
 def test_debian_boots_without_its_seed(lab, tmp_path):
-    """Also when cloud-init has lost its cache, as after an upgrade of Python in the guest."""
+    """Even when cloud-init has lost its cache, as after an upgrade of Python in the guest."""
     lab.ok("image", "build", "debian-12", timeout=600)
     (tmp_path / "token").write_text("a-secret-of-debian")
     setup = {"files": [{"path": "/etc/app", "secret": "file:token", "mode": "0600"}], "run": ["echo x >>/root/count"]}
@@ -219,10 +219,9 @@ def test_debian_boots_without_its_seed(lab, tmp_path):
     born = identity(lab)
     assert born.endswith("\nx\n")
     assert inside(lab, "stat", "-c", "%a", "/var/lib/cloud/seed/nocloud/user-data") == "600\n"
-    for meddle in ("true", "rm /var/lib/cloud/instance/obj.pkl"):
-        inside(lab, "sh", "-c", f"{meddle}; sync")
-        lab.ok("reboot", "keep/web-0")
-        assert identity(lab) == born
-        assert inside(lab, "cat", "/etc/app") == "a-secret-of-debian"
-        source = json.loads(inside(lab, "cat", "/run/cloud-init/result.json"))["v1"]["datasource"]
-        assert source.startswith("DataSourceNoCloud")
+    inside(lab, "sh", "-c", "rm /var/lib/cloud/instance/obj.pkl; sync")
+    lab.ok("reboot", "keep/web-0")
+    assert identity(lab) == born
+    assert inside(lab, "cat", "/etc/app") == "a-secret-of-debian"
+    source = json.loads(inside(lab, "cat", "/run/cloud-init/result.json"))["v1"]["datasource"]
+    assert source.startswith("DataSourceNoCloud")
