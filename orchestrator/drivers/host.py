@@ -277,6 +277,11 @@ class LibvirtHost:
             except libvirt.libvirtError as error:
                 connection.drop()
                 raise agent_error(error, domain) from error
+            except (SystemError, UnicodeDecodeError) as error:
+                # libvirt-python makes a text of the answer, and fails like this when it is none.
+                raise AgentRefused(
+                    f"the guest agent of {domain} answered {command} with bytes that are no text"
+                ) from error
         if len(answer) > AGENT_BYTES:
             raise AgentRefused(f"the guest agent of {domain} answered with {len(answer)} bytes to {command}")
         try:
