@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from orchestrator.engine import care, faults, machine, members, rest, storage
 from orchestrator.engine.case import Case, guest_of, is_under_way, trouble
+from orchestrator.engine.health import NOTHING
 from orchestrator.engine.lifecycle import advance, fail
 from orchestrator.engine.sight import afresh
 from orchestrator.model.names import MachineId
@@ -163,7 +164,9 @@ def _arrived(case: Case, act: Act | None, now: float) -> Case:
     )
     moved = _stepped(case, leg)
     held = case.deployment.revision if act is Act.UNDO else moved.record.held
-    return replace(moved, record=replace(moved.record, held=held), seen=afresh(moved.record, case.seen))
+    seen = afresh(moved.record, case.seen)
+    # What was found was about the machine, or the boot, that is over.
+    return replace(moved, record=replace(moved.record, held=held), seen=seen, found=NOTHING, need=None)
 
 
 def _stepped(case: Case, leg: rest.Leg) -> Case:

@@ -357,3 +357,22 @@ def test_an_upgrade_and_repair_share_what_may_be_away():
     world.ask(reboot, "web-0")
     watch(world, 10)
     assert "shut_down web-0.g1" not in done(world, "shut_down")
+
+
+def test_what_was_wrong_with_a_machine_is_not_said_of_the_next_one():
+    world = FakeWorld()
+    world.up(service(role(instances=1, repair=Repair(is_on=False))))
+    world.settle()
+    world.scripts["hello.production.web-0"] = Script(failed=("httpd (x)",))
+    world.ask(reboot)
+    world.settle()
+    world.scripts["hello.production.web-0"] = Script()
+    world.ask(reimage)
+    with world.loop() as loop:
+        for _ in range(200):
+            made = loop.tick()
+            (status,) = made.instances
+            if status.record.generation == 2 or status.state is State.READY:
+                assert not status.is_left, status
+            world.clock.pass_by(0.2)
+    assert status.state is State.READY
