@@ -17,7 +17,7 @@ import pytest
 from tests.e2e import standing
 from tests.e2e.conftest import PATIENCE, service, write
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.alone]
 
 ARGV = ["hey", "-z", f"{120 * PATIENCE:.0f}s", "-c", "2", "-q", "5", "-t", "10"]  # 10 requests a second
 
