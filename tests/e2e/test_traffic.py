@@ -97,7 +97,7 @@ ACTS = {
     "reboot --all": lambda lab, _file: lab.ok("reboot", "flow", "--all"),
     "reimage --all": lambda lab, _file: lab.ok("reimage", "flow", "--all"),
     "stop, start": lambda lab, _file: drain(lab),
-    "reload": lambda lab, file: [lab.ok("up", file(more={"port": port})) for port in (81, 82, 83)],
+    "reload": lambda lab, file: [lab.ok("up", file(more={"port": port, "target": 80})) for port in (81, 82, 83)],
     "HAProxy killed": lambda lab, _file: death(lab),
 }
 
