@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from orchestrator.config.fields import STRICT, Port, url_path
 from orchestrator.config.quantities import bounded, seconds
 from orchestrator.config.secretform import SecretForm  # noqa: TC001 - pydantic reads it at run time
 from orchestrator.model import spec, traffic
@@ -17,18 +18,11 @@ from orchestrator.model import spec, traffic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
 NOT_ON_VIP = "an internal endpoint has a target only: it is not on the VIP"
 OF_THE_VIP = (
     "balance", "sticky", "proxy_protocol", "max_connections", "max_connections_per_instance", "idle_timeout", "tls",
     "ignore_instance_status",
 )  # fmt: skip
-
-
-def _url_path(text: str) -> str:
-    if not _PATH.fullmatch(text):
-        raise ValueError("must be a path of a URL, starting with /")
-    return text
 
 
 def _protocol(value: object) -> object:
@@ -71,7 +65,6 @@ def ports_of(value: object) -> range:
     return range(first, last + 1)
 
 
-Port = Annotated[int, Field(ge=1, le=65535)]
 Ports = Annotated[tuple[int, int], BeforeValidator(_port_range)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Few = Annotated[int, Field(ge=1, le=100)]
@@ -79,7 +72,7 @@ Pace = Annotated[float, BeforeValidator(bounded(seconds, "0.1s", "1h"))]
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = STRICT
 
 
 class TlsForm(_Form):
@@ -95,7 +88,7 @@ class TlsForm(_Form):
 class CheckForm(_Form):
     """What HAProxy asks an instance for, and how often."""
 
-    path: Annotated[str, AfterValidator(_url_path)] = ""
+    path: Annotated[str, AfterValidator(url_path)] = ""
     interval: Pace = 2.0
     timeout: Pace = 2.0
     rise: Few = 2

@@ -21,7 +21,7 @@ def url_path(text: str) -> str:
     return text
 
 
-def _command(value: object) -> object:
+def line_or_words(value: object) -> object:
     """A shell line or a list of words; said here, since pydantic would tell what is wrong once for each of the two."""
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -54,7 +54,7 @@ def _one_line(text: str) -> str:
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Command = Annotated[str | list[str], BeforeValidator(_command)]
+Command = Annotated[str | list[str], BeforeValidator(line_or_words)]
 Mode = Annotated[str, BeforeValidator(_mode)]
 Owner = Annotated[str, AfterValidator(_owner)]
 Line = Annotated[str, AfterValidator(_one_line)]

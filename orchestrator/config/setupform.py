@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from lxml import etree
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from orchestrator.config.fields import STRICT, USER, Line, Mode, Owner
+from orchestrator.config.fields import STRICT, USER, Line, Mode, Owner, line_or_words
 from orchestrator.config.quantities import bounded, seconds
 from orchestrator.config.secretform import SecretForm, Source
 from orchestrator.config.userdata import UserData
@@ -57,21 +57,9 @@ def _no_nul(text: str) -> str:
     return text
 
 
-def _line_or_words(value: object) -> object:
-    """A shell line or a list of words; said here, since pydantic would tell what is wrong once for each of the two."""
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError("must be a shell line, or a list of words that are texts")
-    if not words or not words[0].strip():
-        raise ValueError("is an empty command")
-    if any("\0" in word for word in words):
-        raise ValueError("holds a NUL, which no command can")
-    return value
-
-
 def _as_mapping(value: object) -> object:
     """A command that is only a line, or only words, as the mapping that it stands for."""
-    return value if isinstance(value, dict) else {"run": _line_or_words(value)}
+    return value if isinstance(value, dict) else {"run": line_or_words(value)}
 
 
 def _secret_or_text(value: object) -> object:
@@ -149,7 +137,7 @@ def _content(content: Text, secret: str | None) -> tuple[str | spec.SecretRef, b
 class CommandForm(_Form):
     """A command: ``run`` (a shell line or words), a ``script`` (or ``source``, a local file), or ``powershell``."""
 
-    run: Annotated[str | list[str], BeforeValidator(_line_or_words)] | None = None
+    run: Annotated[str | list[str], BeforeValidator(line_or_words)] | None = None
     script: Annotated[str, AfterValidator(_no_nul)] | None = None
     powershell: Annotated[str, AfterValidator(_no_nul)] | None = None
     name: Annotated[Line, Field(max_length=60)] = ""

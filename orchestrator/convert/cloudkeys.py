@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.convert.cloudusers import take_passwords, take_users, without_passwords
 from orchestrator.convert.names import Names
 from orchestrator.convert.report import Draft, Kind
-from orchestrator.convert.setups import literal
+from orchestrator.render.template import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,9 +118,9 @@ def _commands(value: object, setup: dict[str, object], _place: Place) -> object:
 
 def _command(item: object) -> object:
     if isinstance(item, str) and item.strip() and "\0" not in item:
-        return literal(item)
+        return escaped(item)
     is_argv = isinstance(item, list) and item and all(isinstance(word, str | int) for word in item)
-    words = [literal(str(word)) for word in item] if is_argv and isinstance(item, list) else []
+    words = [escaped(str(word)) for word in item] if is_argv and isinstance(item, list) else []
     return words if words and words[0].strip() and not any("\0" in word for word in words) else None
 
 
@@ -138,7 +138,7 @@ def _file(item: object) -> object:
         return None
     if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
         return None
-    found = {"path": literal(str(path)), "content": content, "mode": mode, "template": False}
+    found = {"path": escaped(str(path)), "content": content, "mode": mode, "template": False}
     return found | ({"owner": owner} if owner != "root:root" else {})
 
 

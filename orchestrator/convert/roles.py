@@ -9,8 +9,8 @@ from orchestrator.convert.endpoints import Endpoints
 from orchestrator.convert.names import Names, as_name, as_secret
 from orchestrator.convert.pairing import PLUGIN, instances
 from orchestrator.convert.report import Draft, Kind, Path_
-from orchestrator.convert.setups import literal
 from orchestrator.convert.sizes import DEFAULT, memory_text, size_of
+from orchestrator.render.template import escaped
 
 if TYPE_CHECKING:
     from orchestrator.convert.pairing import Pair
@@ -102,7 +102,7 @@ class RoleDraft:
                 why = "its name is not letters, digits, _ . - (or starts with a digit)"
                 self.note(Kind.DROPPED, name, why, setting.line)
             else:
-                found[name] = literal(value)
+                found[name] = escaped(value)
                 if _SECRETIVE.search(name) or _SECRETIVE.search(value):
                     text = "may be a secret: everybody who reads the service file, or the instance's settings, has it"
                     self.note(Kind.SECRET, name, text, setting.line)
@@ -152,7 +152,7 @@ class RoleDraft:
             self._variables(task, here, name)
             if task.get("executionContext", "limited").lower() == "limited":
                 self.note(Kind.CHANGED, name, "runs with all rights: there is no limited context", task.line)
-            found.append({"name": name, "run": literal(command)})
+            found.append({"name": name, "run": escaped(command)})
         return found
 
     def _variables(self, task: Element, here: Path_, name: str) -> None:

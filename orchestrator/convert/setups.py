@@ -6,20 +6,16 @@ from typing import TYPE_CHECKING
 
 from orchestrator.convert.names import as_secret
 from orchestrator.convert.report import Draft, Kind
+from orchestrator.render.template import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def literal(text: str) -> str:
-    """A text in which two braces are braces: setup expands ``{{name}}``, and ``{{{{`` stands for ``{{``."""
-    return text.replace("{{", "{{{{")
-
-
 def all_literal(value: object) -> object:
     """The same of every text of a value; keys are taken as they are anyway."""
     if isinstance(value, str):
-        return literal(value)
+        return escaped(value)
     if isinstance(value, dict):
         return {key: all_literal(item) for key, item in value.items()}
     return [all_literal(item) for item in value] if isinstance(value, list) else value

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 from orchestrator.convert.report import Draft, Kind
-from orchestrator.convert.setups import filled, literal, secret
+from orchestrator.convert.setups import filled, secret
 from orchestrator.convert.winlocale import ZONES, keyboard_of, locale_of
 from orchestrator.errors import InvalidInput, Problem
+from orchestrator.render.template import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,7 +185,7 @@ def _command(command: etree._Element, line: str, base: int, taken: _Taken) -> No
     _remove(command)
     if text:
         known = base + (int(order) if order.isdecimal() and len(order) < 5 else 999)
-        taken.commands.append((known, literal(text)))
+        taken.commands.append((known, escaped(text)))
 
 
 def _pass_of(component: etree._Element) -> str:

@@ -10,8 +10,9 @@ import yaml
 
 from orchestrator.convert import cloudkeys
 from orchestrator.convert.report import Draft, Kind
-from orchestrator.convert.setups import all_literal, filled, literal
+from orchestrator.convert.setups import all_literal, filled
 from orchestrator.errors import InvalidInput, Problem
+from orchestrator.render.template import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def convert(text: str, source: str, role: str, draft: Draft) -> dict[str, object
             rest += [(kind, all_literal(left))] if left else []
         else:
             draft.note(Kind.CHANGED, source, f"a part of {kind} is passed through in setup.user_data")
-            rest.append((kind, literal(body)))
+            rest.append((kind, escaped(body)))
     return filled(setup | {"user_data": _joined(rest)})
 
 
