@@ -192,22 +192,10 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
     vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
     record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets, platforms=platforms)
-    refuse_unsuitable(wiring.images, record, file)
-    _refuse_unfit(record, file)
+    refuse_unsuitable(record, file)
     _refuse_shrinking(intent, world, record, file)
     _refuse_clashes(wiring, intent, record, file)
     return record
-
-
-def _refuse_unfit(record: DeploymentRecord, file: Path) -> None:
-    """Refuse what Windows has no way to be told, of roles whose images are Windows."""
-    from orchestrator.engine.windows import unfit
-    from orchestrator.render.unattend import untranslatable
-
-    problems = [_problem(file, path, message) for path, message in unfit(record, untranslatable)]
-    if problems:
-        hint = "docs/windows.md says what of a service file is used on Windows"
-        raise InvalidInput(str(file), tuple(problems), hint)
 
 
 def _refuse_shrinking(intent: Intent, world: World, record: DeploymentRecord, file: Path) -> None:

@@ -9,7 +9,6 @@ from orchestrator.errors import InvalidInput, Problem
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.drivers.images import Repository
     from orchestrator.model.record import DeploymentRecord
     from orchestrator.model.spec import Service
 
@@ -22,20 +21,24 @@ def odd_user_data(service: Service) -> list[str]:
     return [f"roles.{name}.setup.user_data: {said}" for name, config in given for said in schema_problems(config)]
 
 
-def refuse_unsuitable(images: Repository, record: DeploymentRecord, file: Path) -> None:
-    """Refuse what the system in a role's image cannot do."""
+def refuse_unsuitable(record: DeploymentRecord, file: Path) -> None:
+    """Refuse what the system in a role's image cannot do, of every role at once."""
     from orchestrator.config.reading import path_text
     from orchestrator.config.servicefile import line_of
     from orchestrator.engine.suitability import not_on_linux
+    from orchestrator.engine.windows import unfit
+    from orchestrator.model.spec import LINUX
+    from orchestrator.render.unattend import untranslatable
 
-    windows = {image.digest for image in images.images() if image.traits.os == "windows"}
     found = [
         (("roles", role.name, "setup", *path), message)
         for role in record.service.roles
-        if record.digests[role.name] not in windows
+        if record.machine(role).platform.os == LINUX
         for path, message in not_on_linux(role.setup)
     ]
+    found += unfit(record, untranslatable)
     if found:
         text = file.read_text(errors="replace")
         problems = [Problem(path_text(path), message, line_of(text, path)) for path, message in found]
-        raise InvalidInput(str(file), tuple(problems), "take it out, or take an image that can do it")
+        hint = "take it out, or take an image that can do it; docs/windows.md says what is used on Windows"
+        raise InvalidInput(str(file), tuple(problems), hint)

@@ -23,6 +23,10 @@ def not_on_linux(setup: Setup) -> Iterator[tuple[Path, str]]:
         for number, command in enumerate(commands):
             if command.shell is Shell.POWERSHELL:
                 yield (field, number), "is for PowerShell, and the image is no Windows"
+    only = {"domain_join": setup.join, "license_key": setup.license_key, "unattend": setup.unattend}
+    for field, value in only.items():
+        if value:
+            yield (field,), "is for Windows, and the image is no Windows"
     own = [certificate for certificate in setup.certificates if not certificate.is_root]
     for number, certificate in enumerate(own):
         is_pem = not isinstance(certificate.content, str) or PEM in certificate.content

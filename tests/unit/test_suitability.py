@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.drivers.cloudconfig import schema_problems
 from orchestrator.engine.suitability import not_on_linux
-from orchestrator.model.spec import Certificate, Command, SecretRef, Setup, Shell, When
+from orchestrator.model.spec import Certificate, Command, Join, SecretRef, Setup, Shell, When
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
 
@@ -67,3 +67,11 @@ def test_what_the_schema_says(config, told):
 def test_without_cloud_init_nothing_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert schema_problems("{}") == ()
+
+
+def test_what_only_windows_has_is_told_by_its_field():
+    join = Join("corp.example.org", "joiner", SecretRef("env:JOIN"))
+    setup = Setup(join=join, license_key=SecretRef("env:KEY"), unattend="<unattend/>")
+    found = dict(not_on_linux(setup))
+    assert set(found) == {("domain_join",), ("license_key",), ("unattend",)}
+    assert all("the image is no Windows" in message for message in found.values())
