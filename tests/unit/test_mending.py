@@ -368,10 +368,12 @@ def test_what_was_wrong_with_a_machine_is_not_said_of_the_next_one():
     with world.loop() as loop:
         while loop.tick().instances[0].state is not State.FAILED:
             world.clock.pass_by(0.2)
-        world.scripts["hello.production.web-0"] = Script()
         world.ask(reimage)
-        status = loop.tick().instances[0]
-        while status.record.generation == 1 or status.state is not State.READY:
-            assert status.record.generation == 1 or not status.is_left, status
+        while (status := loop.tick().instances[0]).state is not State.STOPPING:
             world.clock.pass_by(0.2)
+        world.scripts["hello.production.web-0"] = Script()  # the next machine is well
+        while status.state is not State.READY:
             status = loop.tick().instances[0]
+            assert not (status.record.generation == 2 and status.is_left), status
+            world.clock.pass_by(0.2)
+    assert status.record.generation == 2
