@@ -377,3 +377,12 @@ def test_what_was_wrong_with_a_machine_is_not_said_of_the_next_one():
             assert not (status.record.generation == 2 and status.is_left), status
             world.clock.pass_by(0.2)
     assert status.record.generation == 2
+
+
+def test_an_instance_is_back_once_and_only_when_what_was_done_is_over():
+    world = ready(2)
+    fall_ill(world, replace(SICK, mended_by=("restart",)), "web-0")
+    watch(world, 60)
+    events = [(e.what, e.subject) for _n, e in world.store.events("hello")]
+    whats = [what for what, subject in events if subject.endswith("web-0") and what.startswith(("repair", "back"))]
+    assert whats == ["repair: restarts httpd", "repair: well again", "back in rotation"]

@@ -90,6 +90,13 @@ def test_each_kind_of_trouble_is_told_from_the_others(sample, health, first, sai
     assert told.is_deaf == (sample == HUNG)
 
 
+def test_a_service_that_the_guest_names_is_restarted_though_only_the_network_is_believed_yet():
+    named = replace(SICK, is_up=False)
+    both = found(DOWN, DOWN, named)
+    assert (both.health, both.first, both.services) == (Health.UNHEALTHY, Remedy.RESTART, ("httpd",))
+    assert found(DOWN, DOWN, replace(named, services=())).first is Remedy.REBOOT
+
+
 def test_a_panic_that_only_the_console_tells_is_quoted():
     console = ("Kernel panic - not syncing: sysrq", "---[ end Kernel panic ]---")
     assert "Kernel panic - not syncing: sysrq" in found(HUNG, HUNG, HUNG, console=console).reason
