@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 # A mapping of the service file: no field that its form does not name, no value of another type.
+# (ruff allows lists as defaults only where it sees the BaseModel: so each module has a base of its own of it.)
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 _PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
 _MODE = re.compile(r"[0-7]{4}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from orchestrator.config.fields import STRICT
 from orchestrator.config.quantities import bounded, seconds
 from orchestrator.model import spec
 
@@ -14,7 +15,7 @@ Wait = Annotated[float, BeforeValidator(bounded(seconds, "0s", "24h"))]
 
 
 class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = STRICT
 
 
 class RungForm(_Form):
