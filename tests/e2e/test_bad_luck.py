@@ -27,7 +27,7 @@ def fail_to_start(name):
 
 
 def test_an_instance_whose_service_does_not_start_stays_out_and_is_named(lab, tmp_path):
-    value = service("sick", instances=2, ready={"timeout": "25s"})
+    value = service("sick", instances=2, ready={"timeout": "45s"})
     value["roles"]["bad"] = {**value["roles"]["web"], "instances": 1, "setup": fail_to_start("broken"), "endpoints": {
         "http": {"port": 81, "target": 80, "protocol": "http"}}}  # fmt: skip
     done = lab.run("up", write(tmp_path / "sick.yaml", value))

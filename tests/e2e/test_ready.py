@@ -28,7 +28,7 @@ def test_a_service_that_keeps_ending_is_named_with_its_last_words(lab, tmp_path)
             "files": [program("/etc/sv/broken/run", BROKEN), program("/etc/sv/broken/log/run", LOG)],
             "run": ["ln -s /etc/sv/broken /etc/service/broken"],
         },
-        "ready": {"timeout": "25s"},
+        "ready": {"timeout": "45s"},
     }
     done = lab.run("up", write(tmp_path / "bad.yaml", service("bad", **role)), timeout=90)
     assert done.code == 1
