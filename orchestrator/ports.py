@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.model.action import Frontend, Server
+    from orchestrator.model.making import MachineSpec
     from orchestrator.model.names import DeploymentCopy, DeploymentId, InstanceId, MachineId, VolumeId
     from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent
-    from orchestrator.model.secret import Secret
-    from orchestrator.model.spec import Disk, MachineSpec, Ready, SecretRef
+    from orchestrator.model.secret import Secret, SecretRef
+    from orchestrator.model.spec import Disk, Ready
     from orchestrator.model.world import BalancerSeen, GuestSeen, HostName, HostSeen, Lease, Notice
 
 Progress = Callable[[str], None]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.service import Time, confirm, find_deployment, settle
+from orchestrator.cli.deployments import Time, confirm, find_deployment, settle
 from orchestrator.errors import HostAway
 
 if TYPE_CHECKING:

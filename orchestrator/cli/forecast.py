@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from orchestrator.cli.view import table
 from orchestrator.engine.fate import DiskFate, created, fates
 from orchestrator.model import action as act
+from orchestrator.model.making import MachineSpec, is_same_but_larger
 from orchestrator.model.names import VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Intent, Wanted
-from orchestrator.model.spec import MachineSpec, is_same_but_larger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.deployments import Time
 from orchestrator.cli.image_intake import parsed, reporting
-from orchestrator.cli.service import Time
 from orchestrator.errors import HostAway, Refused, UserError, VmroleError
 
 if TYPE_CHECKING:

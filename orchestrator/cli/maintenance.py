@@ -61,7 +61,7 @@ def _change(
     context: Context, service: str, what: str, change: Callable[[DeploymentRecord, float], DeploymentRecord]
 ) -> bool:
     """Store the deployment as ``change`` makes it, with an event; whether that was anything new."""
-    from orchestrator.cli.service import find_deployment
+    from orchestrator.cli.deployments import find_deployment
     from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.sqlite import SqliteStore
     from orchestrator.model.record import Event

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.service import MARGIN_S, Time, confirm, find_deployment, settle
+from orchestrator.cli.deployments import MARGIN_S, Time, confirm, find_deployment, settle
 from orchestrator.config.schema import MAX_INSTANCES
 from orchestrator.errors import StoreConflict, UserError, VmroleError
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.model.record import Intent
-    from orchestrator.model.secret import Secret
-    from orchestrator.model.spec import SecretRef, Service
+    from orchestrator.model.secret import Secret, SecretRef
+    from orchestrator.model.spec import Service
     from orchestrator.wiring import Wiring
 
 log = logging.getLogger(__name__)

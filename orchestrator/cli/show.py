@@ -80,7 +80,7 @@ def status(context: Context, service: str, as_json: bool, watch: bool) -> None:
 
 
 def _show(wiring: Wiring, service: str, *, as_json: bool) -> None:
-    from orchestrator.cli.service import find_deployment
+    from orchestrator.cli.deployments import find_deployment
     from orchestrator.cli.view import consoles, own, print_json, status_json, status_text
 
     find_deployment(wiring.store.intent(), service)
@@ -108,7 +108,7 @@ def events(context: Context, service: str, follow: bool, as_json: bool) -> None:
     Example:
       vmrole events hello -f
     """
-    from orchestrator.cli.service import check_service_name, find_deployment
+    from orchestrator.cli.deployments import check_service_name, find_deployment
     from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.sqlite import SqliteStore
     from orchestrator.wiring import make_home, owner_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.service import MARGIN_S, Time, confirm, settle
+from orchestrator.cli.deployments import MARGIN_S, Time, confirm, settle
 from orchestrator.errors import HostAway, StoreConflict, UserError, VmroleError
 from orchestrator.model.record import Act
 

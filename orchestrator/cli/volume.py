@@ -131,8 +131,8 @@ def restore(context: Context, volume: str, name: str, yes: bool) -> None:
       vmrole volume restore hello/web-0/data before-upgrade --yes
       vmrole start hello/web-0
     """
+    from orchestrator.cli.deployments import confirm
     from orchestrator.cli.progress import display, never_silent
-    from orchestrator.cli.service import confirm
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
@@ -160,7 +160,7 @@ def rm(context: Context, volume: str, snapshot: str | None, yes: bool) -> None:
     Example:
       vmrole volume rm hello/web-0/data --yes
     """
-    from orchestrator.cli.service import confirm
+    from orchestrator.cli.deployments import confirm
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():

@@ -7,8 +7,8 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.deployments import settle
 from orchestrator.cli.image_intake import parsed, reporting
-from orchestrator.cli.service import settle
 from orchestrator.config.quantities import mebibytes
 from orchestrator.drivers.copying import ARCHIVE, packed, send
 from orchestrator.drivers.guest import execute

@@ -11,6 +11,7 @@ from orchestrator.config.fields import STRICT, Command, Line, Port, url_path
 from orchestrator.config.quantities import bounded, seconds
 from orchestrator.config.secretform import SecretForm  # noqa: TC001 - pydantic reads it at run time
 from orchestrator.model import spec
+from orchestrator.model.secret import SecretRef
 
 MAX_PROBES = 10
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -104,5 +105,5 @@ class ReadyForm(_Form):
             self.failures,
             self.window,
             self.ssh.user if self.ssh else "",
-            spec.SecretRef(self.ssh.key.secret) if self.ssh else None,
+            SecretRef(self.ssh.key.secret) if self.ssh else None,
         )

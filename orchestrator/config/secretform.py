@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel
 
 from orchestrator.config.fields import STRICT
-from orchestrator.model.spec import SecretRef
+from orchestrator.model.secret import SecretRef
 
 MAX_SOURCE = 4096
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")

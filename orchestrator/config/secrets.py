@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config.servicefile import line_of
 from orchestrator.errors import InvalidInput, Problem
-from orchestrator.model.secret import MAX_BYTES, Secret
+from orchestrator.model.secret import MAX_BYTES, Secret, SecretRef
 from orchestrator.model.secretrefs import refs, with_refs
-from orchestrator.model.spec import SecretRef, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from orchestrator.model.secretrefs import Path as Path_
+    from orchestrator.model.spec import Service
 
     Lookup = Callable[[str], Secret | None]
 

@@ -15,7 +15,8 @@ from orchestrator.config.fields import STRICT, USER, Line, Mode, Owner, line_or_
 from orchestrator.config.quantities import bounded, seconds
 from orchestrator.config.secretform import SecretForm, Source
 from orchestrator.config.userdata import UserData
-from orchestrator.model import spec
+from orchestrator.model import setup as model
+from orchestrator.model.secret import SecretRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,16 +120,16 @@ class FileForm(_Form):
         _one_of(self, "content", "secret")
         return self
 
-    def value(self) -> spec.File:
+    def value(self) -> model.File:
         content, is_base64 = _content(self.content, self.secret)
         is_template = self.template and not is_base64
-        return spec.File(self.path, content, self.mode, self.owner, is_template, is_base64)
+        return model.File(self.path, content, self.mode, self.owner, is_template, is_base64)
 
 
-def _content(content: Text, secret: str | None) -> tuple[str | spec.SecretRef, bool]:
+def _content(content: Text, secret: str | None) -> tuple[str | SecretRef, bool]:
     """A form's content as the record has it, and whether that is base64."""
     if secret is not None:
-        return spec.SecretRef(secret), False
+        return SecretRef(secret), False
     if isinstance(content, bytes):
         return base64.b64encode(content).decode(), True
     return content or "", False
@@ -148,10 +149,10 @@ class CommandForm(_Form):
         _one_of(self, "run", "script", "powershell")
         return self
 
-    def value(self, when: spec.When) -> spec.Command:
+    def value(self, when: model.When) -> model.Command:
         words = tuple(self.run) if isinstance(self.run, list) else self.run or self.script or self.powershell or ""
-        shell = spec.Shell.POWERSHELL if self.powershell else spec.Shell.SYSTEM
-        return spec.Command(words, when, shell, self.name, self.timeout)
+        shell = model.Shell.POWERSHELL if self.powershell else model.Shell.SYSTEM
+        return model.Command(words, when, shell, self.name, self.timeout)
 
 
 class UserForm(_Form):
@@ -176,8 +177,8 @@ class UserForm(_Form):
             raise ValueError("full_name cannot hold : or ,")
         return self
 
-    def value(self) -> spec.User:
-        return spec.User(
+    def value(self) -> model.User:
+        return model.User(
             self.name,
             tuple(self.groups),
             self.password.value() if self.password else None,
@@ -189,7 +190,7 @@ class UserForm(_Form):
         )
 
 
-def _line_value(value: str | SecretForm | None) -> str | spec.SecretRef:
+def _line_value(value: str | SecretForm | None) -> str | SecretRef:
     return value.value() if isinstance(value, SecretForm) else value or ""
 
 
@@ -214,9 +215,9 @@ class CertificateForm(_Form):
             raise ValueError(f"holds no certificate in PEM, which begins {PEM}")
         return self
 
-    def value(self) -> spec.Certificate:
+    def value(self) -> model.Certificate:
         content, _is_base64 = _content(self.content, self.secret)
-        return spec.Certificate(self.name, content, password=self.password.value() if self.password else None)
+        return model.Certificate(self.name, content, password=self.password.value() if self.password else None)
 
 
 class TrustedForm(_Form):
@@ -233,8 +234,8 @@ class TrustedForm(_Form):
             raise ValueError(f"holds no certificate in PEM, which begins {PEM}")
         return self
 
-    def value(self) -> spec.Certificate:
-        return spec.Certificate(self.name, _content(self.content, self.secret)[0], is_root=True)
+    def value(self) -> model.Certificate:
+        return model.Certificate(self.name, _content(self.content, self.secret)[0], is_root=True)
 
 
 class NtpForm(_Form):
@@ -258,8 +259,8 @@ class JoinForm(_Form):
     password: SecretForm
     unit: Line = ""
 
-    def value(self) -> spec.Join:
-        return spec.Join(self.domain, self.user, self.password.value(), self.unit)
+    def value(self) -> model.Join:
+        return model.Join(self.domain, self.user, self.password.value(), self.unit)
 
 
 CommandItem = Annotated[CommandForm, BeforeValidator(_as_mapping)]
@@ -309,17 +310,17 @@ class SetupForm(_Form):
             raise ValueError("has a user root beside administrator: give one")
         return self
 
-    def _commands(self) -> tuple[spec.Command, ...]:
+    def _commands(self) -> tuple[model.Command, ...]:
         every = (
-            (self.run, spec.When.FIRST_BOOT),
-            (self.run_every_boot, spec.When.EVERY_BOOT),
-            (self.startup_tasks, spec.When.START_UP),
+            (self.run, model.When.FIRST_BOOT),
+            (self.run_every_boot, model.When.EVERY_BOOT),
+            (self.startup_tasks, model.When.START_UP),
         )
         return tuple(form.value(when) for forms, when in every for form in forms)
 
-    def value(self) -> spec.Setup:
+    def value(self) -> model.Setup:
         own, trusted = [c.value() for c in self.certificates], [c.value() for c in self.trusted_certificates]
-        return spec.Setup(
+        return model.Setup(
             ssh_authorized_keys=tuple(self.ssh_authorized_keys),
             files=tuple(file.value() for file in self.files),
             commands=self._commands(),

@@ -13,7 +13,7 @@ from orchestrator.render import cloudinit, records, template, unattend
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from orchestrator.model.spec import SecretRef
+    from orchestrator.model.secret import SecretRef
     from orchestrator.ports import Balancer, Board, Guests, Host, Images, Progress, Secrets, Seeds, Store
 
 

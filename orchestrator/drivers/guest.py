@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from orchestrator.engine.systemd import Report
     from orchestrator.model.names import MachineId
     from orchestrator.model.record import Act
-    from orchestrator.model.secret import Secret
-    from orchestrator.model.spec import Disk, Ready, SecretRef
+    from orchestrator.model.secret import Secret, SecretRef
+    from orchestrator.model.spec import Disk, Ready
     from orchestrator.ports import Clock, Host
 
 log = logging.getLogger(__name__)

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.site import Site
     from orchestrator.model.action import Frontend, Server
-    from orchestrator.model.secret import Secret
-    from orchestrator.model.spec import SecretRef
+    from orchestrator.model.secret import Secret, SecretRef
 
 RELOAD_S = 10.0
 REMOVE_S = 5.0

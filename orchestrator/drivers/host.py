@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.config.site import HostSite
+    from orchestrator.model.making import MachineSpec
     from orchestrator.model.names import DeploymentCopy, DeploymentId, MachineId, VolumeId
-    from orchestrator.model.spec import MachineSpec
     from orchestrator.ports import Progress
 
 CONSOLE_LINES = 20

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Set
     from pathlib import Path
 
-    from orchestrator.model.spec import SecretRef
+    from orchestrator.model.secret import SecretRef
 
 KEY_BYTES = 32
 NONCE_BYTES = 12

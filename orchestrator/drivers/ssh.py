@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from orchestrator.drivers.place import Place
-    from orchestrator.model.secret import Secret
-    from orchestrator.model.spec import Ready, SecretRef
+    from orchestrator.model.secret import Secret, SecretRef
+    from orchestrator.model.spec import Ready
 
 PORT = 22
 FIRST_S = 4.0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from orchestrator.engine import machine, members, rest, rotation, storage
 from orchestrator.engine.health import NOTHING, Finding
 from orchestrator.engine.lifecycle import SILENT
+from orchestrator.model.making import MachineSpec, is_same_but_larger
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Wanted
-from orchestrator.model.spec import MachineSpec, Role, is_same_but_larger
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import GuestSeen, HostSeen, Power, ServerState, World
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.repair import Need
     from orchestrator.engine.sight import Sight
     from orchestrator.model.action import Action, Server
+    from orchestrator.model.spec import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from orchestrator.model.record import Act, InstanceRecord
 from orchestrator.model.spec import Disk, DiskKind
 
 if TYPE_CHECKING:
-    from orchestrator.model.spec import MachineSpec, Role
+    from orchestrator.model.making import MachineSpec
+    from orchestrator.model.spec import Role
 
 KEPT = "kept"
 FROM_IMAGE = "new from the image"

@@ -26,9 +26,9 @@ from orchestrator.model.action import (
     StartDomain,
     UndefineDomain,
 )
+from orchestrator.model.making import is_of_unknown_make
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, Event, InstanceRecord, Wanted
-from orchestrator.model.spec import is_of_unknown_make
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 

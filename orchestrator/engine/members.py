@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import Refused
 from orchestrator.model.names import InstanceId, parse_disk
 from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Kept, Successor, Timeline, Wanted
-from orchestrator.model.spec import DiskKind, MachineSpec, Role
+from orchestrator.model.spec import DiskKind, Role
 from orchestrator.model.vicinity import Vicinity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from orchestrator.model.making import MachineSpec
     from orchestrator.model.world import HostSeen
 
 FIRST_DIP = 10  # the addresses before it are the gateway's and kept free for what is not an instance

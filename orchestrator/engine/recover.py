@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.members import free_dip
 from orchestrator.model.disks import MIB, file_of, fingerprint
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import (
     DeploymentCopy,
     DeploymentId,
@@ -20,7 +21,8 @@ from orchestrator.model.names import (
     parse_disk,
 )
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Kept, Timeline, Wanted
-from orchestrator.model.spec import MachineSpec, Role, Setup, Size
+from orchestrator.model.setup import Setup
+from orchestrator.model.spec import Role, Size
 from orchestrator.model.world import DomainSeen, HostSeen, Power
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from orchestrator.engine import rotation
 from orchestrator.engine.machine import machine_id
 from orchestrator.engine.members import again, succeed
 from orchestrator.model.action import Action, DestroyDomain, ShutDown
+from orchestrator.model.making import is_of_unknown_make
 from orchestrator.model.record import Act, Event, Farewell, InstanceRecord, Timeline, Wanted
-from orchestrator.model.spec import is_of_unknown_make
 from orchestrator.model.world import Power
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.model.disks import files
+from orchestrator.model.making import is_of_unknown_make
 from orchestrator.model.names import MachineId, machine_of_volume, parse_disk
-from orchestrator.model.spec import is_of_unknown_make
 from orchestrator.model.world import DomainSeen, HostSeen
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from orchestrator.engine.case import Case, guest_of, is_under_way, trouble
 from orchestrator.engine.health import NOTHING
 from orchestrator.engine.lifecycle import advance, fail
 from orchestrator.engine.sight import afresh
+from orchestrator.model.making import is_same_but_larger
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, Event, InstanceRecord, Remedy, Successor, Wanted
-from orchestrator.model.spec import Stop, is_same_but_larger
+from orchestrator.model.spec import Stop
 from orchestrator.model.world import HostSeen, Power, World
 
 KEEP_BYTES = 256 * 1024**2  # with less room than this in the pool nothing is kept for a way back

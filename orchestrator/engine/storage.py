@@ -11,8 +11,8 @@ from orchestrator.model.spec import Disk, DiskKind
 
 if TYPE_CHECKING:
     from orchestrator.engine.sight import Sight
+    from orchestrator.model.making import MachineSpec
     from orchestrator.model.record import InstanceRecord
-    from orchestrator.model.spec import MachineSpec
     from orchestrator.model.world import HostSeen
 
 

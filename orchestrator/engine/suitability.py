@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model.spec import Shell, When
+from orchestrator.model.setup import Shell, When
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.model.spec import Setup
+    from orchestrator.model.setup import Setup
 
 Path = tuple[str | int, ...]
 _FIELDS = {When.FIRST_BOOT: "run", When.EVERY_BOOT: "run_every_boot", When.START_UP: "startup_tasks"}

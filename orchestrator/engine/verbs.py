@@ -17,8 +17,8 @@ from orchestrator.model.record import Act, InstanceRecord, Intent, Wanted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.model.making import MachineSpec
     from orchestrator.model.record import DeploymentRecord
-    from orchestrator.model.spec import MachineSpec
 
 
 def chosen(intent: Intent, targets: Sequence[str], *, everything: bool) -> tuple[InstanceRecord, ...]:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orchestrator.model.record import DeploymentRecord
-    from orchestrator.model.spec import Role, Setup, User
+    from orchestrator.model.setup import Setup, User
+    from orchestrator.model.spec import Role
 
     Path = tuple[str | int, ...]
     Check = Callable[[Setup], Iterator[tuple[Path, str]]]

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId, VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord
-from orchestrator.model.spec import Disk, MachineSpec, Protocol, Traffic
+from orchestrator.model.spec import Disk, Protocol, Traffic
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, Lease
 

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import MachineId, VolumeId, local_disk
-from orchestrator.model.spec import Disk, DiskKind, MachineSpec
+from orchestrator.model.spec import Disk, DiskKind
 
 if TYPE_CHECKING:
     from orchestrator.model.names import InstanceId

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network
 
+from orchestrator.model.making import MachineSpec, machine_spec
 from orchestrator.model.names import DeploymentId, InstanceId
-from orchestrator.model.spec import MachineSpec, Platform, Role, Service, machine_spec
+from orchestrator.model.spec import Platform, Role, Service
 
 
 class Wanted(Enum):

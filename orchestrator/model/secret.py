@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from typing import NoReturn
 
 MAX_BYTES = 64 * 1024  # certificates fit
@@ -34,3 +35,15 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a secret is not pickled or copied")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret is, never the secret itself.
+
+    ``source``: as in the service file (``file:PATH``, ``env:NAME``, ``store:NAME``). ``key``: under which the value
+    lies in the encrypted store, another one for another value; "" until `up` has read it.
+    """
+
+    source: str
+    key: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from orchestrator.model.spec import SecretRef
+from orchestrator.model.secret import SecretRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,12 +13,12 @@ from email.mime.multipart import MIMEMultipart
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Refused
-from orchestrator.model.spec import SecretRef
+from orchestrator.model.secret import SecretRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.model.spec import Certificate, File, Setup, User
+    from orchestrator.model.setup import Certificate, File, Setup, User
 
     Reveal = Callable[[SecretRef], bytes]
 

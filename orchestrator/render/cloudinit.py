@@ -25,7 +25,8 @@ from orchestrator.render.keeping import keep_argv
 
 if TYPE_CHECKING:
     from orchestrator.model.record import InstanceRecord
-    from orchestrator.model.spec import Disk, Setup
+    from orchestrator.model.setup import Setup
+    from orchestrator.model.spec import Disk
     from orchestrator.model.vicinity import Vicinity
     from orchestrator.render.cloudconfig import Reveal
 

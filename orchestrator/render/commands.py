@@ -12,14 +12,15 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from orchestrator.model.spec import When
+from orchestrator.model.setup import When
 from orchestrator.render.disks import own_argv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.model.names import MachineId
-    from orchestrator.model.spec import Command, Disk, Setup
+    from orchestrator.model.setup import Command, Setup
+    from orchestrator.model.spec import Disk
 
 FOLDER = "/var/lib/vmrole/setup"
 NAME_LENGTH = 60

@@ -19,7 +19,8 @@ from orchestrator.model.names import MachineId, base_volume, libvirt_uuid, parse
 from orchestrator.render import platform as platforms
 
 if TYPE_CHECKING:
-    from orchestrator.model.spec import Disk, MachineSpec
+    from orchestrator.model.making import MachineSpec
+    from orchestrator.model.spec import Disk
 
 MARK_NS = "urn:vmrole:machine:1"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.model.action import Frontend, Server
-    from orchestrator.model.spec import SecretRef
+    from orchestrator.model.secret import SecretRef
 
 _WORD = re.compile(r"[A-Za-z0-9_.:/-]+")
 _URI = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")

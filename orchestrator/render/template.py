@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from orchestrator.model.record import InstanceRecord
-    from orchestrator.model.spec import Command, File, Setup
+    from orchestrator.model.setup import Command, File, Setup
     from orchestrator.model.vicinity import Vicinity
 
 _TOKEN = re.compile(r"(?P<literal>\{\{\{\{)|\{\{ *(?P<name>[A-Za-z0-9._-]{1,200}) *\}\}|(?P<stray>\{\{)")

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
     from orchestrator.model.record import InstanceRecord
-    from orchestrator.model.spec import Join, SecretRef, Setup, User
+    from orchestrator.model.secret import SecretRef
+    from orchestrator.model.setup import Join, Setup, User
 
     Reveal = Callable[[SecretRef], bytes]
 

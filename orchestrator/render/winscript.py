@@ -11,13 +11,14 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator.model.spec import Shell
+from orchestrator.model.setup import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.model.record import InstanceRecord
-    from orchestrator.model.spec import Certificate, Command, File, SecretRef, Setup
+    from orchestrator.model.secret import SecretRef
+    from orchestrator.model.setup import Certificate, Command, File, Setup
 
     Reveal = Callable[[SecretRef], bytes]
 

@@ -22,8 +22,8 @@ from orchestrator.drivers.clock import SystemClock
 from orchestrator.drivers.guest import AgentGuests
 from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.sqlite import SqliteStore
+from orchestrator.model.making import machine_spec
 from orchestrator.model.names import DeploymentCopy, InstanceId, MachineId, base_marker, base_volume
-from orchestrator.model.spec import machine_spec
 from tests.fakes.balancer import FakeBalancer
 from tests.fakes.build import DIGEST, HELLO, OWNER, READY, deployment, record, role, service
 from tests.fakes.faults import Faults

@@ -13,8 +13,7 @@ import pytest
 from orchestrator.config.site import Site
 from orchestrator.drivers.haproxy import HaproxyBalancer
 from orchestrator.errors import Refused
-from orchestrator.model.secret import Secret
-from orchestrator.model.spec import SecretRef
+from orchestrator.model.secret import Secret, SecretRef
 
 from .netns import Namespace, eventually, namespace, processes_naming
 

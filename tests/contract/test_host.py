@@ -15,8 +15,10 @@ from orchestrator.config.site import DIP_POOL, HostSite
 from orchestrator.drivers.host import LibvirtHost
 from orchestrator.errors import HostAway, Refused, VmroleError
 from orchestrator.model import disks
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentCopy, VolumeId, base_marker, base_volume
-from orchestrator.model.spec import Disk, DiskKind, MachineSpec, Setup, Size
+from orchestrator.model.setup import Setup
+from orchestrator.model.spec import Disk, DiskKind, Size
 from orchestrator.model.world import HostName, Lease, Power
 from orchestrator.render.domain import MARK_NS
 from orchestrator.render.volume import pool_path

@@ -9,8 +9,7 @@ import pytest
 
 from orchestrator.drivers.secrets import SecretStore
 from orchestrator.errors import NotFound, Refused
-from orchestrator.model.secret import Secret
-from orchestrator.model.spec import SecretRef
+from orchestrator.model.secret import Secret, SecretRef
 from tests.fakes.small import FakeSecrets
 
 VALUE = Secret(b"s3cret-canary \xff\0")

@@ -8,7 +8,8 @@ import pytest
 from lxml import etree
 
 from orchestrator.drivers.seed import IsoSeeds
-from orchestrator.model.spec import MachineSpec, Size
+from orchestrator.model.making import MachineSpec
+from orchestrator.model.spec import Size
 from orchestrator.render import unattend
 from orchestrator.render.answerfile import NS
 from orchestrator.render.keeping import keep_argv

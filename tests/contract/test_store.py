@@ -14,8 +14,10 @@ import pytest
 
 from orchestrator.drivers.sqlite import MIGRATIONS, SCHEMA_VERSION, SqliteStore
 from orchestrator.errors import Refused, StoreAway, StoreConflict
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.record import Event, Failure, Stage, Timeline, Wanted
-from orchestrator.model.spec import Command, File, MachineSpec, Setup, Size
+from orchestrator.model.setup import Command, File, Setup
+from orchestrator.model.spec import Size
 from tests.fakes.build import (
     DIGEST,
     GOSSIP,

@@ -14,7 +14,8 @@ import pytest
 
 from orchestrator.errors import Refused
 from orchestrator.model.action import Frontend, Server
-from orchestrator.model.spec import Protocol, SecretRef, Tls, Traffic
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.spec import Protocol, Tls, Traffic
 from orchestrator.model.traffic import Balance, Check, Sticky
 from orchestrator.model.world import ServerState
 

@@ -17,8 +17,9 @@ from orchestrator.drivers.guest import AgentGuests
 from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.drivers.winguest import POWERSHELL
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId
-from orchestrator.model.spec import MachineSpec, Platform, Ready, Size
+from orchestrator.model.spec import Platform, Ready, Size
 from orchestrator.model.world import HostName, Lease
 from orchestrator.render import unattend
 from orchestrator.wiring import owner_of

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Timeline
-from orchestrator.model.spec import Endpoint, MachineSpec, Protocol, Role, Service, Setup, Size, Visibility
+from orchestrator.model.setup import Setup
+from orchestrator.model.spec import Endpoint, Protocol, Role, Service, Size, Visibility
 
 from .small import digest_of
 

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 
 from orchestrator.errors import AgentSilent, NotFound, Refused
 from orchestrator.model import disks
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import (
     DeploymentId,
     MachineId,
@@ -15,7 +16,6 @@ from orchestrator.model.names import (
     parse_disk,
     parse_machine,
 )
-from orchestrator.model.spec import MachineSpec
 from orchestrator.model.world import DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
 
 from .clock import FakeClock

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.errors import NotFound, Refused
-from orchestrator.model.secret import Secret
-from orchestrator.model.spec import SecretRef
+from orchestrator.model.secret import Secret, SecretRef
 from orchestrator.model.world import Notice
 
 

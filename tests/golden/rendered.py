@@ -9,25 +9,11 @@ from orchestrator.cli.forecast import forecast_text
 from orchestrator.cli.view import status_json, status_text
 from orchestrator.engine.plan import plan
 from orchestrator.engine.rotation import frontends, servers
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.record import Intent
-from orchestrator.model.spec import (
-    Certificate,
-    Command,
-    Disk,
-    DiskKind,
-    Endpoint,
-    File,
-    MachineSpec,
-    Platform,
-    Protocol,
-    SecretRef,
-    Setup,
-    Size,
-    Tls,
-    Traffic,
-    User,
-    When,
-)
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.setup import Certificate, Command, File, Setup, User, When
+from orchestrator.model.spec import Disk, DiskKind, Endpoint, Platform, Protocol, Size, Tls, Traffic
 from orchestrator.model.traffic import Balance, Check, Sticky
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, HostSeen, Lease, World

@@ -14,18 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import Refused
-from orchestrator.model.spec import (
-    Certificate,
-    Command,
-    Disk,
-    DiskKind,
-    File,
-    MachineSpec,
-    SecretRef,
-    Setup,
-    Size,
-    User,
-)
+from orchestrator.model.making import MachineSpec
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.setup import Certificate, Command, File, Setup, User
+from orchestrator.model.spec import Disk, DiskKind, Size
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.render.cloudconfig import json_in_yaml, merged
 from orchestrator.render.cloudinit import PUT, RUNNER_PATH, SETTINGS_PATH, Seed, seed

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.engine.startup import Progress, progress
-from orchestrator.model.spec import Command, Disk, DiskKind, Setup, When
+from orchestrator.model.setup import Command, Setup, When
+from orchestrator.model.spec import Disk, DiskKind
 from orchestrator.render.commands import name, script
 from tests.fakes.build import web
 

@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator.engine.rotation import fingerprint, frontends, layout
 from orchestrator.model.action import Server
-from orchestrator.model.spec import Protocol, SecretRef, Tls, Traffic
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.spec import Protocol, Tls, Traffic
 from orchestrator.model.traffic import Balance, Check, Sticky
 from orchestrator.render import haproxy
 from tests.fakes.build import deployment

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from orchestrator.engine.members import Member, free_dip, members, moved, succeed, successor, turns, undone
 from orchestrator.errors import Refused
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import InstanceId, VolumeId
 from orchestrator.model.record import Act, Kept, Timeline, Wanted
-from orchestrator.model.spec import Disk, DiskKind, MachineSpec, Setup, Size
+from orchestrator.model.setup import Setup
+from orchestrator.model.spec import Disk, DiskKind, Size
 from orchestrator.model.world import HostSeen
 from tests.fakes.build import DIGEST, HELLO, NOW, READY, deployment, record, role, service, web
 

@@ -4,7 +4,8 @@ import pytest
 
 from orchestrator.config.servicefile import parse
 from orchestrator.errors import InvalidInput
-from orchestrator.model.spec import Probe, Ready, SecretRef, Via
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.spec import Probe, Ready, Via
 
 
 def role(fields: str) -> str:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.config.servicefile import parse
 from orchestrator.errors import Refused
+from orchestrator.model.making import MachineSpec, machine_spec
 from orchestrator.model.names import DeploymentId, InstanceId
 from orchestrator.model.record import (
     Act,
@@ -21,7 +22,8 @@ from orchestrator.model.record import (
     Timeline,
     Wanted,
 )
-from orchestrator.model.spec import Command, Disk, MachineSpec, Platform, Role, Service, Setup, machine_spec
+from orchestrator.model.setup import Command, Setup
+from orchestrator.model.spec import Disk, Platform, Role, Service
 from orchestrator.render.records import dump_deployment, dump_instance, load_deployment, load_instance, upgraded
 from tests.fakes.build import DIGEST, deployment, record
 

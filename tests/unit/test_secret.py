@@ -10,9 +10,10 @@ from pydantic import TypeAdapter
 
 from orchestrator.config.secrets import resolved
 from orchestrator.errors import InvalidInput
-from orchestrator.model.secret import MAX_BYTES, Secret
+from orchestrator.model.secret import MAX_BYTES, Secret, SecretRef
 from orchestrator.model.secretrefs import refs, with_refs
-from orchestrator.model.spec import Certificate, File, Join, Ready, SecretRef, Setup, User
+from orchestrator.model.setup import Certificate, File, Join, Setup, User
+from orchestrator.model.spec import Ready
 from orchestrator.render import records
 from tests.fakes.build import deployment, role, service
 

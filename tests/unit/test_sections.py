@@ -3,13 +3,7 @@
 import pytest
 
 from orchestrator.config.servicefile import parse
-from orchestrator.model.spec import (
-    Disk,
-    DiskKind,
-    Repair,
-    Rung,
-    Stop,
-)
+from orchestrator.model.spec import Disk, DiskKind, Repair, Rung, Stop
 from tests.unit.test_servicefile import role
 
 

@@ -7,8 +7,8 @@ import pytest
 from orchestrator.engine import verbs
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Wanted
-from orchestrator.model.secret import Secret
-from orchestrator.model.spec import File, SecretRef, Setup
+from orchestrator.model.secret import Secret, SecretRef
+from orchestrator.model.setup import File, Setup
 from orchestrator.model.world import Power
 from tests.fakes.build import HELLO, WEB, role, service
 from tests.fakes.guests import Script

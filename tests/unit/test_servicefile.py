@@ -10,18 +10,8 @@ from hypothesis import strategies as st
 
 from orchestrator.config.servicefile import MAX_BYTES, line_of, load, parse
 from orchestrator.errors import InvalidInput, UserError
-from orchestrator.model.spec import (
-    Command,
-    Endpoint,
-    File,
-    Protocol,
-    Ready,
-    Role,
-    Service,
-    Setup,
-    Size,
-    Visibility,
-)
+from orchestrator.model.setup import Command, File, Setup
+from orchestrator.model.spec import Endpoint, Protocol, Ready, Role, Service, Size, Visibility
 
 
 def any_image(_reference: str) -> str:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from orchestrator.config.servicefile import parse
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.errors import InvalidInput
-from orchestrator.model.spec import Platform, machine_spec
+from orchestrator.model.making import machine_spec
+from orchestrator.model.spec import Platform
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.render.cloudinit import LABEL, PUT, RUNNER_PATH, SETTINGS_PATH, seed
 from orchestrator.render.commands import FUNCTIONS

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from orchestrator.config.servicefile import parse
 from orchestrator.errors import InvalidInput
-from orchestrator.model.spec import Certificate, Command, File, Join, SecretRef, Setup, Shell, User, When
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.setup import Certificate, Command, File, Join, Setup, Shell, User, When
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 ALL = f"""\

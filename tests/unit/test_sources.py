@@ -7,7 +7,7 @@ import pytest
 from orchestrator.config.servicefile import load, parse
 from orchestrator.config.sources import MAX_BYTES
 from orchestrator.errors import InvalidInput
-from orchestrator.model.spec import Certificate, Command, File, Shell, When
+from orchestrator.model.setup import Certificate, Command, File, Shell, When
 
 from .test_setupform import PEM, role, setup_of
 

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.drivers.cloudconfig import schema_problems
 from orchestrator.engine.suitability import not_on_linux
-from orchestrator.model.spec import Certificate, Command, Join, SecretRef, Setup, Shell, When
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.setup import Certificate, Command, Join, Setup, Shell, When
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
 

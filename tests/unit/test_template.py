@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import Refused
 from orchestrator.model.names import InstanceId
-from orchestrator.model.spec import Command, File, SecretRef, Setup
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.setup import Command, File, Setup
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.render.template import escaped, expanded, filled, names, problem, values
 from tests.fakes.build import HELLO, record

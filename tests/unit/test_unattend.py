@@ -14,24 +14,11 @@ from lxml import etree
 
 from orchestrator.engine.windows import unfit
 from orchestrator.errors import Refused
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import InstanceId
-from orchestrator.model.spec import (
-    Certificate,
-    Command,
-    Disk,
-    DiskKind,
-    Endpoint,
-    File,
-    Join,
-    MachineSpec,
-    Platform,
-    SecretRef,
-    Setup,
-    Shell,
-    Size,
-    User,
-    When,
-)
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.setup import Certificate, Command, File, Join, Setup, Shell, User, When
+from orchestrator.model.spec import Disk, DiskKind, Endpoint, Platform, Size
 from orchestrator.render import unattend, winpe
 from orchestrator.render.answerfile import NS, PASSES, WCM, Component, Setting, document, hidden, parsed
 from orchestrator.render.winlocale import windows_keyboard, windows_locale

@@ -8,7 +8,7 @@ from orchestrator.control.observe import Observer
 from orchestrator.engine import verbs
 from orchestrator.engine.plan import plan
 from orchestrator.model.action import CreateSeed
-from orchestrator.model.spec import File, Setup
+from orchestrator.model.setup import File, Setup
 from orchestrator.render.cloudinit import seed
 from tests.fakes.build import role, service
 from tests.fakes.world import FakeWorld

@@ -7,8 +7,10 @@ import pytest
 from lxml import etree
 
 from orchestrator.model import disks
+from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId
-from orchestrator.model.spec import Disk, DiskKind, MachineSpec, Setup, Size
+from orchestrator.model.setup import Setup
+from orchestrator.model.spec import Disk, DiskKind, Size
 from orchestrator.model.world import HostName, Lease
 from orchestrator.render.domain import MARK_NS, Surroundings, describe, device_of, domain_xml, empty_drive
 from orchestrator.render.network import NetworkWish, host_element, lease_element, network_xml, text

@@ -1,0 +1,78 @@
+"""What the commands that speak of a deployment share: to find it, to wait for it, to ask before it loses something."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.config.quantities import seconds
+from orchestrator.errors import (
+    NotFound,
+    UserError,
+)
+from orchestrator.model.names import DeploymentId, is_name
+
+if TYPE_CHECKING:
+    from orchestrator.cli.progress import Display
+    from orchestrator.control.settle import Enough, Rest
+    from orchestrator.engine.plan import Plan
+    from orchestrator.model.record import DeploymentRecord, Intent
+    from orchestrator.wiring import Wiring
+
+MARGIN_S = 60.0  # beyond what the roles give themselves: making machines, uploading images
+
+
+class Time(click.ParamType[float]):
+    """A time as people write it (90s, 10m), in seconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return seconds(value)
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
+
+
+def check_service_name(name: str) -> DeploymentId:
+    """The deployment that a command's argument names. Raises UserError."""
+    if not is_name(name):
+        raise UserError(f"{name!r} is not the name of a service", "`vmrole ls` lists them")
+    return DeploymentId(name)
+
+
+def find_deployment(intent: Intent, name: str) -> DeploymentRecord:
+    """The record of the deployment that a command's argument names. Raises UserError, NotFound."""
+    record = intent.deployment(check_service_name(name))
+    if record is None:
+        known = ", ".join(sorted(found.id.service for found in intent.deployments)) or "none"
+        raise NotFound(f"there is no service {name}; known: {known}", "`vmrole up FILE` makes one")
+    return record
+
+
+def settle(
+    wiring: Wiring, key: DeploymentId, shown: Display, timeout_s: float, *, is_enough: Enough | None = None
+) -> Rest:
+    """Run the loop, or watch who runs it, until the deployment is at rest or ``is_enough``."""
+    from orchestrator.control.settle import Settler
+
+    def show(plan: Plan) -> None:
+        statuses = [status for status in plan.instances if status.record.id.deployment == key]
+        shown.show(statuses)
+        if not statuses:
+            why = next((found.reason for found in plan.deployments if found.id == key), "")
+            shown.remind(f"the last steps are to be done{f': {why}' if why else ''}")
+
+    settler = Settler(wiring.loop, wiring.lease, wiring.clock, show, shown.say)
+    return settler.settle(key, timeout_s, is_enough=is_enough)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    if not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True, err=True)
+    elif not yes:
+        raise UserError(f"{question} Not asked: this is no terminal", "say --yes")

@@ -1,0 +1,129 @@
+"""From a service file to the intent: every check against what is there, and the record that `up` stores."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.setupcheck import refuse_unsuitable
+from orchestrator.errors import (
+    HostAway,
+    InvalidInput,
+    Missing,
+    Problem,
+    StoreConflict,
+)
+from orchestrator.model.names import DeploymentId
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.model.record import DeploymentRecord, Event, Intent
+    from orchestrator.model.spec import Service
+    from orchestrator.model.world import World
+    from orchestrator.wiring import Wiring
+
+
+def write_intent(wiring: Wiring, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
+    """Check the file against what is there, then store what it wants; whether that was news."""
+    from orchestrator.cli.secrecy import with_secrets
+    from orchestrator.engine.deploy import retried
+
+    service, values = with_secrets(wiring, service, file, is_lasting=True)
+    intent = wiring.store.intent()
+    world = wiring.loop.see()
+    record = wanted_record(wiring, intent, world, service, file)
+    known = intent.deployment(record.id)
+    is_new = record != known
+    try:
+        with wiring.secrets.alone() if values else contextlib.nullcontext():
+            wiring.secrets.keep(values)
+            for instance in retried(intent, record, wiring.clock.now()):
+                wiring.store.save_instance(instance)
+            if is_new:
+                wiring.store.save_deployment(record, _event(wiring, record))
+    except StoreConflict as error:
+        raise StoreConflict(
+            f"another vmrole changed {service.name} at the same moment", "run the same command again"
+        ) from error
+    return record, is_new
+
+
+def _event(wiring: Wiring, record: DeploymentRecord) -> Event:
+    from orchestrator.model.record import Event
+
+    return Event(wiring.clock.now(), str(record.id), f"revision {record.revision} is wanted", actor="up")
+
+
+def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service, file: Path) -> DeploymentRecord:
+    """The deployment's record as the file wants it, after every check that can be made. Changes nothing.
+
+    Raises InvalidInput for what is wrong with the file, HostAway or Missing for what is wrong with the site.
+    """
+    from orchestrator.engine.deploy import deployed, free_subnets, free_vip
+    from orchestrator.model.image import platform_of
+
+    key = DeploymentId(service.name)
+    images = {role.name: wiring.images.find(role.image) for role in service.roles}
+    digests = {role: image.digest for role, image in images.items()}
+    platforms = {role: platform_of(image.traits) for role, image in images.items()}
+    if shutil.which("haproxy") is None:
+        raise Missing("HAProxy is not installed", "install the package haproxy, or run `make setup`")
+    for host in world.hosts.values():
+        if host.problem:
+            raise HostAway(
+                host.problem, "`vmrole doctor` checks what is needed; in a lab, `vmrole lab up` starts it again"
+            )
+    known = intent.deployment(key)
+    pools = {host.name: host.dip_pool for host in wiring.site.hosts}
+    # A deployment stays on the hosts that it was made for: its networks' numbers are the same on each of them.
+    subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
+    vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
+    record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets, platforms=platforms)
+    refuse_unsuitable(record, file)
+    _refuse_shrinking(intent, world, record, file)
+    _refuse_clashes(wiring, intent, record, file)
+    return record
+
+
+def _refuse_shrinking(intent: Intent, world: World, record: DeploymentRecord, file: Path) -> None:
+    """Refuse disks that are to be smaller than they are: what is on them would be cut."""
+    from orchestrator.engine.deploy import shrunk
+
+    problems = [_problem(file, path, message) for path, message in shrunk(intent, world.hosts.values(), record)]
+    if problems:
+        hint = "ask for at least the size that it has; a smaller one is a new disk, under another name"
+        raise InvalidInput(str(file), tuple(problems), hint)
+
+
+def _refuse_clashes(wiring: Wiring, intent: Intent, record: DeploymentRecord, file: Path) -> None:
+    """Refuse VIP ports that somebody else listens on, before anything is changed; our own are known by the record."""
+    from orchestrator.engine.deploy import clashes
+    from orchestrator.engine.rotation import frontends
+
+    known = intent.deployment(record.id)
+    own = {front.port for front in frontends([known])} if known is not None else set()
+    if {front.port for front in frontends([record])} <= own:
+        return
+    taken = clashes(record, wiring.balancer.listeners(), own)
+    problems = [
+        _problem(
+            file,
+            ("roles", role.name, "endpoints", endpoint.name, "port"),
+            f"port {port} is taken: another program listens on {taken[port]}, where the VIP {record.vip} lives",
+        )
+        for role in record.service.roles
+        for endpoint in role.endpoints
+        for port in sorted(taken)
+        if endpoint.ports[0] <= port <= endpoint.ports[1]
+    ]
+    if problems:
+        raise InvalidInput(str(file), tuple(problems), "choose another port, or end that program")
+
+
+def _problem(file: Path, path: tuple[str | int, ...], message: str) -> Problem:
+    from orchestrator.config.reading import path_text
+    from orchestrator.config.servicefile import line_of
+
+    return Problem(path_text(path), message, line_of(file.read_text(errors="replace"), path))

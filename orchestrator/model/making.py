@@ -1,0 +1,40 @@
+"""What makes one virtual machine what it is, and which change of that needs another machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from orchestrator.model.setup import Setup
+from orchestrator.model.spec import WINDOWS, Disk, Platform, Role, Size
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """Everything that makes one virtual machine what it is; another value needs another generation.
+
+    ``ports``: what Windows' own firewall lets in; on Linux none is spoken of.
+    """
+
+    digest: str
+    size: Size
+    setup: Setup
+    disks: tuple[Disk, ...] = ()
+    platform: Platform = field(default_factory=Platform)
+    ports: tuple[int, ...] = ()
+
+
+def is_of_unknown_make(machine: MachineSpec) -> bool:
+    """Whether it is a machine that was found without anybody knowing any more how it was made."""
+    return machine.size.vcpus == 0
+
+
+def machine_spec(role: Role, digest: str, platform: Platform) -> MachineSpec:
+    """The machine that ``role`` asks for, on the image ``digest``, which asks for ``platform``."""
+    targets = {endpoint.target for endpoint in role.endpoints} if platform.os == WINDOWS else set[int]()
+    return MachineSpec(digest, role.size, role.setup, role.disks, platform, tuple(sorted(targets)))
+
+
+def is_same_but_larger(now: MachineSpec, wanted: MachineSpec) -> bool:
+    """Whether all that ``wanted`` asks for beyond ``now`` is room on disks: no other machine is needed for that."""
+    larger = tuple(replace(disk, size_mib=new.size_mib) for disk, new in zip(now.disks, wanted.disks, strict=False))
+    return replace(now, disks=larger) == wanted if len(now.disks) == len(wanted.disks) else False
