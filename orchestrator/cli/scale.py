@@ -21,32 +21,37 @@ if TYPE_CHECKING:
 @click.argument("service")
 @click.argument("role")
 @click.argument("count", type=click.IntRange(1, MAX_INSTANCES), metavar="N")
+@click.option("--remove", multiple=True, metavar="INSTANCE", help="This one is to go (web-1); may be said again.")
 @click.option("--yes", is_flag=True, help="Do not ask before instances are deleted.")
 @click.option("--timeout", type=Time(), metavar="TIME", help="Wait no longer than this (90s, 10m).")
 @click.pass_obj
-def scale(context: Context, service: str, role: str, count: int, yes: bool, timeout: float | None) -> None:
+def scale(  # noqa: PLR0913 - click gives each option by its name
+    context: Context, service: str, role: str, count: int, *, remove: tuple[str, ...], yes: bool, timeout: float | None
+) -> None:
     """Give ROLE of SERVICE N instances, and wait until they are ready, or gone.
 
-    The highest ordinals go: drained, shut down, deleted with overlay and local storage. Their volumes are kept, and
-    instances of the same names get them again. The next `vmrole up FILE` asks for what the file says.
+    The highest ordinals go, unless --remove names others: drained, shut down, deleted with overlay and local storage.
+    Their volumes are kept, and instances of the same names get them again: those are the first to come back. The next
+    `vmrole up FILE` asks for what the file says.
 
     \b
     Example:
       vmrole scale hello web 5
+      vmrole scale hello web 4 --remove web-1
     """
     from orchestrator.cli.progress import display
-    from orchestrator.engine.deploy import scaled
+    from orchestrator.engine.scaling import scaled
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         known = find_deployment(wiring.store.intent(), service)
-        wanted = scaled(known, role, count)
-        before = known.service.role(role)
-        fewer = before.instances - count if before is not None else 0
-        if fewer > 0:
-            confirm(f"Delete {fewer} instances of {role} with overlays and local storage; volumes are kept?", yes=yes)
+        wanted = scaled(known, role, count, [name.removeprefix(f"{service}/") for name in remove])
+        before, after = set(known.ordinals(role)), set(wanted.ordinals(role))
+        if fewer := sorted(before - after):
+            names = ", ".join(f"{role}-{ordinal}" for ordinal in fewer)
+            confirm(f"Delete {names} with overlays and local storage; volumes are kept?", yes=yes)
         _save(wiring, known, wanted)
-        wait_s = timeout if timeout is not None else _patience(wanted, role, abs(fewer))
+        wait_s = timeout if timeout is not None else _patience(wanted, role, len(before ^ after))
         with display() as shown:
             rest = settle(wiring, wanted.id, shown, wait_s)
     _report(rest, service, role, count)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from orchestrator.model.action import Frontend
     from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord
-    from orchestrator.model.spec import Service
     from orchestrator.wiring import Wiring
 
 
@@ -53,7 +52,7 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
     service = load(file, _image_problem(context))
     with display() as shown, wired(context.home, context.connect, context.cache_dir, shown.say) as wiring:
         record, is_new = write_intent(wiring, service, file)
-        wait_s = timeout if timeout is not None else _patience(service)
+        wait_s = timeout if timeout is not None else _patience(record)
         rest = settle(wiring, record.id, shown, wait_s, is_enough=_is_started if no_wait else None)
         warnings = [*_untested(wiring, record), *odd_user_data(service)]
         forget_secrets(wiring)
@@ -90,8 +89,8 @@ def _image_problem(context: Context) -> Callable[[str], str]:
     return problem
 
 
-def _patience(service: Service) -> float:
-    return max(role.ready.timeout_s * max(1, role.instances) for role in service.roles) + MARGIN_S
+def _patience(record: DeploymentRecord) -> float:
+    return max(role.ready.timeout_s * max(1, record.count(role.name)) for role in record.service.roles) + MARGIN_S
 
 
 def _is_started(plan: Plan, key: DeploymentId) -> bool:

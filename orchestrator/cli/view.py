@@ -66,7 +66,7 @@ def status_json(plan: Plan, record: DeploymentRecord) -> dict[str, object]:
         "roles": [
             {
                 "name": role.name,
-                "desired": role.instances if record.wanted is Wanted.UP else 0,
+                "desired": record.count(role.name) if record.wanted is Wanted.UP else 0,
                 "ready": sum(s.state is State.READY for s in statuses if s.record.id.role == role.name),
                 "image": role.image,
                 "digest": record.digests[role.name],

@@ -29,7 +29,7 @@ def treated(cases: Sequence[Case], world: World, now: float) -> list[Case]:
     may: set[InstanceId] = set()
     for role in cases[0].deployment.service.roles if cases else ():
         of_role = [_patient(case, world) for case in examined if case.record.id.role == role.name]
-        may |= repair.permitted(of_role, repair.budget(role.instances, role.repair))
+        may |= repair.permitted(of_role, repair.budget(cases[0].deployment.count(role.name), role.repair))
     records = [case.record for case in examined]
     return [_tended(replace(case, may_treat=case.record.id in may), records, now) for case in examined]
 
@@ -212,7 +212,7 @@ def _outlook(case: Case, role: Role, now: float) -> str:
     if wanted is None or wanted.verdict:
         return ""
     if not case.may_treat:
-        most = repair.budget(role.instances, role.repair)
+        most = repair.budget(case.deployment.count(role.name), role.repair)
         what = wanted.remedy.value if wanted.remedy is not None else "leaving rotation"
         return f"; {what} waits for its turn: at most {most} of {role.name} may be away or under repair"
     if wanted.remedy is None:

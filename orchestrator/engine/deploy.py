@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.members import again
-from orchestrator.errors import Refused, UserError
+from orchestrator.engine.scaling import carried_over
+from orchestrator.errors import Refused
 from orchestrator.model.disks import MIB
 from orchestrator.model.names import InstanceId, VolumeId
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent, Pause, Wanted
-from orchestrator.model.spec import DiskKind, Visibility
+from orchestrator.model.spec import DiskKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,7 +39,7 @@ def deployed(  # noqa: PLR0913 - what `up` pins, each by its name
     if known is None:
         return DeploymentRecord(key, service, 1, dict(digests), vip, dict(subnets), platforms=made_for)
     wanted = replace(known, service=service, digests=dict(digests), subnets=dict(subnets), wanted=Wanted.UP)
-    wanted = replace(wanted, platforms=made_for)
+    wanted = carried_over(known, replace(wanted, platforms=made_for))
     return wanted if wanted == known else replace(wanted, revision=known.revision + 1)
 
 
@@ -56,27 +57,6 @@ def retried(intent: Intent, record: DeploymentRecord, now: float) -> tuple[Insta
         and (role := record.service.role(instance.id.role)) is not None
         and ((stopped := _has_stopped(instance)) or instance.timeline.rotation is None)
     )
-
-
-def scaled(record: DeploymentRecord, name: str, count: int) -> DeploymentRecord:
-    """The deployment with ``count`` instances of role ``name``; the very same record if it has so many.
-
-    Raises UserError when there is no such role, or when it has fewer ports on the VIP than instances.
-    """
-    role = record.service.role(name)
-    if role is None:
-        known = ", ".join(known.name for known in record.service.roles)
-        raise UserError(f"{record.id.service} has no role {name}; known: {known}", "`vmrole status` shows them")
-    for endpoint in role.endpoints:
-        room = endpoint.ports[1] - endpoint.ports[0] + 1
-        if endpoint.visibility is Visibility.INSTANCE and room < count:
-            said = f"endpoint {endpoint.name} of {name} has {room} ports for {count} instances"
-            raise UserError(said, "give it a longer range in the service file, then `vmrole up`")
-    if role.instances == count:
-        return record
-    roles = tuple(replace(known, instances=count) if known is role else known for known in record.service.roles)
-    service = replace(record.service, roles=roles)
-    return replace(record, service=service, revision=record.revision + 1)
 
 
 def _has_stopped(instance: InstanceRecord) -> bool:
@@ -108,7 +88,7 @@ def shrunk(
     found: list[tuple[tuple[str | int, ...], str]] = []
     for role in record.service.roles:
         for disk in role.disks:
-            now_mib = max([_recorded(intent, record.id, role.name, disk), *_made(sizes, record.id, role, disk)])
+            now_mib = max([_recorded(intent, record.id, role.name, disk), *_made(sizes, record, role, disk)])
             if now_mib > disk.size_mib:
                 section = "volumes" if disk.kind is DiskKind.VOLUME else "local_storage"
                 path = ("roles", role.name, section, disk.name, "size")
@@ -123,11 +103,12 @@ def _recorded(intent: Intent, key: DeploymentId, role: str, disk: Disk) -> int:
     return max((old.size_mib for old in disks if (old.kind, old.name) == (disk.kind, disk.name)), default=0)
 
 
-def _made(sizes: Mapping[str, int], key: DeploymentId, role: Role, disk: Disk) -> list[int]:
+def _made(sizes: Mapping[str, int], record: DeploymentRecord, role: Role, disk: Disk) -> list[int]:
     """The sizes of this volume of each of the role's instances, in MiB: it may be left from an earlier deployment."""
     if disk.kind is not DiskKind.VOLUME:
         return []
-    ids = [VolumeId(InstanceId(key, role.name, ordinal), disk.name) for ordinal in range(role.instances)]
+    instances = [InstanceId(record.id, role.name, ordinal) for ordinal in record.ordinals(role.name)]
+    ids = [VolumeId(instance, disk.name) for instance in instances]
     return [sizes[volume.file] // MIB for volume in ids if volume.file in sizes]
 
 

@@ -36,7 +36,7 @@ def members(
     wanted = {
         InstanceId(deployment.id, role.name, ordinal): role
         for role in deployment.service.roles
-        for ordinal in range(role.instances)
+        for ordinal in deployment.ordinals(role.name)
         if deployment.wanted is Wanted.UP
     }
     kept = [record if record.id in wanted else replace(record, wanted=Wanted.GONE) for record in present]

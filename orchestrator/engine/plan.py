@@ -221,7 +221,7 @@ def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], w
         reason = next(iter([*filter(None, [world.balancer.problem]), *away, *world.trouble.values()]), "")
         return DeploymentStatus(record.id, "leaving", settled=False, reason=reason)
     states = {status.state for status in own}
-    is_whole = len(own) == sum(role.instances for role in record.service.roles)
+    is_whole = len(own) == sum(record.count(role.name) for role in record.service.roles)
     is_pending = any(is_under_way(status.record) for status in own)
     is_at_rest = all(status.is_left or (status.state in AT_REST and not status.is_watched) for status in own)
     if record.paused is not None and is_whole and is_at_rest and (not is_pending or _waits_for_resume(own)):

@@ -35,7 +35,7 @@ def unfit(record: DeploymentRecord, checks: Check) -> list[tuple[Path, str]]:
 
 
 def _role(record: DeploymentRecord, role: Role) -> Iterator[tuple[Path, str]]:
-    longest = InstanceId(record.id, role.name, max(0, role.instances - 1)).name
+    longest = InstanceId(record.id, role.name, max(record.ordinals(role.name), default=0)).name
     rule = "a Windows computer's name has 1 to 15 letters, digits and - (not at an end), and not digits only"
     hostname = role.setup.hostname
     if "{{" not in hostname and not _IS_NAME.fullmatch(hostname or longest):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network
+from itertools import count as counted
+from itertools import islice
 
 from orchestrator.model.making import MachineSpec, machine_spec
 from orchestrator.model.names import DeploymentId, InstanceId
@@ -164,7 +166,8 @@ class DeploymentRecord:
     ``paused``: nothing is repaired or upgraded meanwhile; ``resumed``: when that ended last, in Unix seconds.
     ``digests``: role → image digest, pinned by ``up``, and ``platforms`` what that image asks for (a role without:
     the default). ``subnets``: host → its network there. ``version`` is the row's, for compare-and-swap; 0 is not
-    stored yet.
+    stored yet. ``counts``: role → how many instances there should be, where that is not what the file says;
+    ``left_out``: role → ordinals that none of them has.
     """
 
     id: DeploymentId
@@ -179,6 +182,18 @@ class DeploymentRecord:
     resumed: float = 0.0
     version: int = 0
     platforms: Mapping[str, Platform] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def count(self, name: str) -> int:
+        """How many instances of a role there should be; 0 of one that it does not have."""
+        role = self.service.role(name)
+        return 0 if role is None else self.counts.get(name, role.instances)
+
+    def ordinals(self, name: str) -> tuple[int, ...]:
+        """The ordinals that a role's instances should have: the lowest that are not left out."""
+        left_out = self.left_out.get(name, ())
+        return tuple(islice((ordinal for ordinal in counted() if ordinal not in left_out), self.count(name)))
 
     def machine(self, role: Role) -> MachineSpec:
         """What an instance of ``role`` is to be made of."""

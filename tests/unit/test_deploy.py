@@ -5,8 +5,8 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from orchestrator.engine.deploy import after, clashes, deployed, free_subnets, free_vip, retried, scaled, withdrawn
-from orchestrator.errors import Refused, UserError
+from orchestrator.engine.deploy import after, clashes, deployed, free_subnets, free_vip, retried, withdrawn
+from orchestrator.errors import Refused
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import Failure, Intent, Stage, Wanted
 from orchestrator.model.world import HostSeen, NetworkSeen
@@ -37,24 +37,6 @@ def test_another_digest_of_the_same_image_is_another_revision():
         Intent(OWNER, (known,)), HELLO, known.service, digests={"web": "sha256:1"}, vip="", subnets=known.subnets
     )
     assert (found.revision, found.digests, found.vip) == (2, {"web": "sha256:1"}, known.vip)
-
-
-def test_another_number_of_instances_is_another_revision():
-    known = replace(deployment(service(role(instances=2))), version=3)
-    found = scaled(known, "web", 5)
-    assert (found.service.roles[0].instances, found.revision, found.version) == (5, 2, 3)
-    assert scaled(known, "web", 2) is known
-
-
-def test_a_role_that_is_not_there_cannot_be_scaled():
-    with pytest.raises(UserError, match="hello has no role db; known: web"):
-        scaled(deployment(), "db", 2)
-
-
-def test_every_instance_has_its_port():
-    known = deployment(service(role(endpoints=(replace(SSH, ports=(9100, 9101)),))))
-    with pytest.raises(UserError, match="2 ports for 3 instances"):
-        scaled(known, "web", 3)
 
 
 def test_up_after_down_wants_it_again():
