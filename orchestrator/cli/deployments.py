@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,7 @@ from orchestrator.errors import (
     NotFound,
     UserError,
 )
-from orchestrator.model.names import DeploymentId, is_name
+from orchestrator.model.names import DeploymentId, Slot, is_name
 
 if TYPE_CHECKING:
     from orchestrator.cli.progress import Display
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from orchestrator.engine.plan import Plan
     from orchestrator.model.record import DeploymentRecord, Intent
     from orchestrator.wiring import Wiring
+
+SLOTS = [slot.value for slot in Slot]
+SLOT: dict[str, Any] = {
+    "type": click.Choice(SLOTS),
+    "default": Slot.PRODUCTION.value,
+    "show_default": True,
+    "help": "Which of the service's two deployments.",
+}
+# For every command that names a service, or something of one.
+slot_option = click.option("--slot", **SLOT)
 
 MARGIN_S = 60.0  # beyond what the roles give themselves: making machines, uploading images
 
@@ -38,19 +48,21 @@ class Time(click.ParamType[float]):
             self.fail(f"{value!r} {error}", param, ctx)
 
 
-def check_service_name(name: str) -> DeploymentId:
-    """The deployment that a command's argument names. Raises UserError."""
+def check_service_name(name: str, slot: str) -> DeploymentId:
+    """The deployment that a command's argument and ``--slot`` name. Raises UserError."""
     if not is_name(name):
         raise UserError(f"{name!r} is not the name of a service", "`vmrole ls` lists them")
-    return DeploymentId(name)
+    return DeploymentId(name, slot)
 
 
-def find_deployment(intent: Intent, name: str) -> DeploymentRecord:
-    """The record of the deployment that a command's argument names. Raises UserError, NotFound."""
-    record = intent.deployment(check_service_name(name))
+def find_deployment(intent: Intent, name: str, slot: str) -> DeploymentRecord:
+    """The record of the deployment that a command's argument and ``--slot`` name. Raises UserError, NotFound."""
+    key = check_service_name(name, slot)
+    record = intent.deployment(key)
     if record is None:
-        known = ", ".join(sorted(found.id.service for found in intent.deployments)) or "none"
-        raise NotFound(f"there is no service {name}; known: {known}", "`vmrole up FILE` makes one")
+        known = ", ".join(sorted(found.id.title for found in intent.deployments)) or "none"
+        where = "" if slot == Slot.PRODUCTION.value else f" --slot {slot}"
+        raise NotFound(f"there is no service {key.title}; known: {known}", f"`vmrole up FILE{where}` makes one")
     return record
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import Time, confirm, find_deployment, settle
+from orchestrator.cli.deployments import Time, confirm, find_deployment, settle, slot_option
 from orchestrator.errors import HostAway
 
 if TYPE_CHECKING:
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("service")
+@slot_option
 @click.option("--volumes", is_flag=True, help="Delete its volumes and their snapshots, too.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--timeout", type=Time(), default="5m", show_default=True, metavar="TIME", help="Wait no longer than this."
 )
 @click.pass_obj
-def down(context: Context, service: str, volumes: bool, yes: bool, timeout: float) -> None:
+def down(context: Context, service: str, slot: str, volumes: bool, yes: bool, timeout: float) -> None:
     """Delete a deployment: its machines with overlays and local storage, its network, its VIP.
 
-    Volumes stay, and the instances of the same service get them again, unless --volumes is said. Connections may
-    finish and guests shut down first. Asks first on a terminal. Works on a deployment in any state, also failed.
+    Volumes stay, and the instances of the same service and slot get them again, unless --volumes is said.
+    Connections may finish and guests shut down first. Asks first on a terminal. Works on a deployment in any state,
+    also failed.
 
     \b
     Example:
@@ -41,10 +43,10 @@ def down(context: Context, service: str, volumes: bool, yes: bool, timeout: floa
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         intent = wiring.store.intent()
-        record = find_deployment(intent, service)
+        record = find_deployment(intent, service, slot)
         fate = "and their volumes" if volumes else "; volumes are kept"
         count = len(intent.members(record.id))
-        confirm(f"Delete {service}, {count} instances with overlays and local storage{fate}?", yes=yes)
+        confirm(f"Delete {record.id.title}, {count} instances with overlays and local storage{fate}?", yes=yes)
         gone = withdrawn(record, with_volumes=volumes)
         if gone != record:
             event = Event(wiring.clock.now(), str(record.id), "deletion is wanted", actor="down")
@@ -59,7 +61,7 @@ def down(context: Context, service: str, volumes: bool, yes: bool, timeout: floa
         said += [found.reason for found in rest.plan.deployments if found.id == record.id]
         reasons = "; ".join(dict.fromkeys(filter(None, said)))
         raise rest.error or HostAway(
-            f"{service} is not wholly deleted yet: {reasons or 'its last steps do not succeed'}",
+            f"{record.id.title} is not wholly deleted yet: {reasons or 'its last steps do not succeed'}",
             "run the same command again",
         )
-    click.echo(f"{service} is deleted")
+    click.echo(f"{record.id.title} is deleted")

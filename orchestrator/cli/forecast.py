@@ -95,8 +95,8 @@ def forecast_text(intent: Intent, record: DeploymentRecord, plan: Plan, volumes:
     found = forecasts(intent, record, plan, volumes)
     steps = actions(plan, str(record.id))
     if intent.deployment(record.id) == record and not steps and all(fate.does == "keep" for fate in found):
-        return f"{record.id.service}: nothing to change"
-    head = f"{record.id.service}: revision {record.revision}, VIP {record.vip}"
+        return f"{record.id.title}: nothing to change"
+    head = f"{record.id.title}: revision {record.revision}, VIP {record.vip}"
     return "\n".join([head, *(f"  {step}" for step in steps), fate_table(found)])
 
 

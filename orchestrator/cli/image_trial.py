@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.deployments import Time
+from orchestrator.cli.deployments import Time, slot_option
 from orchestrator.cli.image_intake import parsed, reporting
 from orchestrator.errors import HostAway, Refused, UserError, VmroleError
 
@@ -104,11 +104,12 @@ def customize(context: Context, /, image: str, target: str, **said: Any) -> None
 
 @click.command()
 @click.argument("instance")
+@slot_option
 @click.option("--as", "target", required=True, metavar="NAME[:VERSION]", help="What the new image is called.")
 @memory_option
 @timeout_option
 @click.pass_obj
-def capture(context: Context, instance: str, target: str, memory: str, timeout: float) -> None:
+def capture(context: Context, instance: str, slot: str, target: str, memory: str, timeout: float) -> None:
     """Make an image of a stopped INSTANCE's disk as it is, without its local storage and volumes.
 
     The instance is left as it is: a copy of its disk is started once, and what is a machine's own is removed there.
@@ -122,7 +123,7 @@ def capture(context: Context, instance: str, target: str, memory: str, timeout: 
 
     with _wired(context) as (wiring, shown):
         wiring.images.check_free(*parsed(target))
-        record, place = _stopped(wiring, instance), workshop(wiring, shown, memory, timeout)
+        record, place = _stopped(wiring, instance, slot), workshop(wiring, shown, memory, timeout)
         with reporting(instance) as report:
             copy = place.taken(record, f"captured-{record.id.name}"[:40].strip("-"), report)
         try:
@@ -158,16 +159,16 @@ def _said(image: Image, verdict: Admission) -> str:
     return "\n".join(rows)
 
 
-def _stopped(wiring: Wiring, text: str) -> InstanceRecord:
+def _stopped(wiring: Wiring, text: str, slot: str) -> InstanceRecord:
     """A stopped instance's record. Raises UserError, Refused."""
     from orchestrator.engine.verbs import chosen
     from orchestrator.model.record import Wanted
 
-    found = chosen(wiring.store.intent(), [text], everything=False)
+    found = chosen(wiring.store.intent(), [text], slot=slot, everything=False)
     if len(found) != 1:
         raise UserError(f"{text} names {len(found)} instances", "say one, like hello/web-0")
     if found[0].wanted is not Wanted.STOPPED:
-        raise Refused(f"{text} is not stopped", f"`vmrole stop {text}` first")
+        raise Refused(f"{text} is not stopped", f"`vmrole stop {found[0].id.words}` first")
     return found[0]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.deployments import slot_option
 from orchestrator.errors import AgentSilent, NotFound, UserError
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId, is_name, parse_instance_name
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 SILENCE_S = 10.0
 
 
-def parse_instance(text: str) -> InstanceId:
+def parse_instance(text: str, slot: str) -> InstanceId:
     """``hello/web-0`` as a value. Raises UserError."""
     service, slash, name = text.partition("/")
     parsed = parse_instance_name(name)
     if not slash or not is_name(service) or parsed is None:
         raise UserError(f"{text!r} does not name an instance", "say SERVICE/NAME, like hello/web-0")
-    return InstanceId(DeploymentId(service), *parsed)
+    return InstanceId(DeploymentId(service, slot), *parsed)
 
 
 def check_command(words: tuple[str, ...]) -> None:
@@ -49,25 +50,21 @@ def ask(host: Host, key: InstanceId, domain: str, words: tuple[str, ...], clock:
     def on_wait(seconds: float) -> None:
         if seconds - told[0] > SILENCE_S:
             told[0] = seconds
-            click.echo(f"{_written(key)}: still running, {seconds:.0f} s", err=True)
+            click.echo(f"{key.words}: still running, {seconds:.0f} s", err=True)
 
     try:
         return execute(host, domain, words, clock=clock, on_wait=on_wait)
     except AgentSilent as error:
-        service = key.deployment.service
-        hint = f"`vmrole status {service}` says how far it is; `vmrole reboot {_written(key)}` restarts it"
+        hint = f"`vmrole status {key.deployment.words}` says how far it is; `vmrole reboot {key.words}` restarts it"
         raise AgentSilent(error.message, hint) from error
-
-
-def _written(key: InstanceId) -> str:
-    return f"{key.deployment.service}/{key.name}"
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
 @click.argument("instance")
+@slot_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
-def exec_(ctx: click.Context, instance: str, command: tuple[str, ...]) -> int:
+def exec_(ctx: click.Context, instance: str, slot: str, command: tuple[str, ...]) -> int:
     """Run COMMAND inside INSTANCE; its output and its exit code are the command's own.
 
     Goes through the guest agent, so it works without a network and without a password. The command gets no terminal
@@ -80,13 +77,13 @@ def exec_(ctx: click.Context, instance: str, command: tuple[str, ...]) -> int:
     from orchestrator.wiring import wired
 
     context: Context = ctx.obj
-    key = parse_instance(instance)
+    key = parse_instance(instance, slot)
     check_command(command)
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         records = {record.id: record for record in wiring.store.intent().instances}
         if key not in records:
-            known = ", ".join(sorted(map(_written, records))) or "none"
-            raise NotFound(f"there is no instance {instance}; known: {known}", "`vmrole ls` lists the services")
+            known = ", ".join(known.words for known in sorted(records)) or "none"
+            raise NotFound(f"there is no instance {key.words}; known: {known}", "`vmrole ls` lists the services")
         record = records[key]
         domain = MachineId(record.id, record.generation).domain
         done = ask(wiring.hosts[record.host], key, domain, command, wiring.clock)

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.deployments import check_service_name, find_deployment, slot_option
 from orchestrator.errors import StoreConflict, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.cli.context import Context
+    from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord
 
 TRIES = 10  # a loop that runs meanwhile changes the same records
@@ -20,9 +22,10 @@ MAX_REASON = 200
 
 @click.command()
 @click.argument("service")
+@slot_option
 @click.option("--reason", default="", metavar="TEXT", help="Why, for `status` and `events`.")
 @click.pass_obj
-def pause(context: Context, service: str, reason: str) -> None:
+def pause(context: Context, service: str, slot: str, reason: str) -> None:
     """Leave a service alone, for maintenance: nothing is repaired, started again or upgraded until `resume`.
 
     HAProxy's own checks go on, and so does whatever is asked for by a command (reboot, stop, start, reimage, down).
@@ -37,14 +40,16 @@ def pause(context: Context, service: str, reason: str) -> None:
         raise UserError(
             f"the reason is not one line of at most {MAX_REASON} printable characters", "say it in fewer words"
         )
-    _change(context, service, "paused: nothing is repaired or upgraded", lambda r, now: paused(r, reason, now))
-    click.echo(f"{service} is paused; `vmrole resume {service}` ends that")
+    key = check_service_name(service, slot)
+    _change(context, key, "paused: nothing is repaired or upgraded", lambda r, now: paused(r, reason, now))
+    click.echo(f"{key.title} is paused; `vmrole resume {key.words}` ends that")
 
 
 @click.command()
 @click.argument("service")
+@slot_option
 @click.pass_obj
-def resume(context: Context, service: str) -> None:
+def resume(context: Context, service: str, slot: str) -> None:
     """End a pause: from now on the service is repaired and upgraded again, faults of machines after repair's grace.
 
     \b
@@ -53,15 +58,15 @@ def resume(context: Context, service: str) -> None:
     """
     from orchestrator.engine.deploy import resumed
 
-    is_changed = _change(context, service, "resumed", resumed)
-    click.echo(f"{service} is resumed" if is_changed else f"{service} was not paused")
+    key = check_service_name(service, slot)
+    is_changed = _change(context, key, "resumed", resumed)
+    click.echo(f"{key.title} is resumed" if is_changed else f"{key.title} was not paused")
 
 
 def _change(
-    context: Context, service: str, what: str, change: Callable[[DeploymentRecord, float], DeploymentRecord]
+    context: Context, key: DeploymentId, what: str, change: Callable[[DeploymentRecord, float], DeploymentRecord]
 ) -> bool:
     """Store the deployment as ``change`` makes it, with an event; whether that was anything new."""
-    from orchestrator.cli.deployments import find_deployment
     from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.sqlite import SqliteStore
     from orchestrator.model.record import Event
@@ -70,7 +75,7 @@ def _change(
     store = SqliteStore(make_home(context.home) / "vmrole.db", owner_of(context.home))
     try:
         for remaining in reversed(range(TRIES)):
-            record, now = find_deployment(store.intent(), service), SystemClock().now()
+            record, now = find_deployment(store.intent(), key.service, key.slot), SystemClock().now()
             changed = change(record, now)
             if changed == record:
                 return False

@@ -90,7 +90,7 @@ def _rebuild(wiring: Wiring) -> int:
                 wiring.store.save_instance(instance, event)
                 count += 1
                 what = f"generation {instance.generation} on host {instance.host}"
-                click.echo(f"{key.service}/{instance.id.name}: {what}")
+                click.echo(f"{instance.id.words}: {what}")
     return count
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import MARGIN_S, Time, confirm, find_deployment, settle
+from orchestrator.cli.deployments import MARGIN_S, Time, confirm, find_deployment, settle, slot_option
 from orchestrator.config.schema import MAX_INSTANCES
 from orchestrator.errors import StoreConflict, UserError, VmroleError
 
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
     from orchestrator.control.settle import Rest
+    from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord
     from orchestrator.wiring import Wiring
 
@@ -21,12 +22,21 @@ if TYPE_CHECKING:
 @click.argument("service")
 @click.argument("role")
 @click.argument("count", type=click.IntRange(1, MAX_INSTANCES), metavar="N")
+@slot_option
 @click.option("--remove", multiple=True, metavar="INSTANCE", help="This one is to go (web-1); may be said again.")
 @click.option("--yes", is_flag=True, help="Do not ask before instances are deleted.")
 @click.option("--timeout", type=Time(), metavar="TIME", help="Wait no longer than this (90s, 10m).")
 @click.pass_obj
 def scale(  # noqa: PLR0913 - click gives each option by its name
-    context: Context, service: str, role: str, count: int, *, remove: tuple[str, ...], yes: bool, timeout: float | None
+    context: Context,
+    service: str,
+    role: str,
+    count: int,
+    *,
+    slot: str,
+    remove: tuple[str, ...],
+    yes: bool,
+    timeout: float | None,
 ) -> None:
     """Give ROLE of SERVICE N instances, and wait until they are ready, or gone.
 
@@ -44,7 +54,7 @@ def scale(  # noqa: PLR0913 - click gives each option by its name
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
-        known = find_deployment(wiring.store.intent(), service)
+        known = find_deployment(wiring.store.intent(), service, slot)
         wanted = scaled(known, role, count, [name.removeprefix(f"{service}/") for name in remove])
         before, after = set(known.ordinals(role)), set(wanted.ordinals(role))
         if fewer := sorted(before - after):
@@ -54,21 +64,21 @@ def scale(  # noqa: PLR0913 - click gives each option by its name
         wait_s = timeout if timeout is not None else _patience(wanted, role, len(before ^ after))
         with display() as shown:
             rest = settle(wiring, wanted.id, shown, wait_s)
-    _report(rest, service, role, count)
+    _report(rest, wanted.id, role, count)
 
 
 def _save(wiring: Wiring, known: DeploymentRecord, wanted: DeploymentRecord) -> None:
     from orchestrator.model.record import Event, Wanted
 
     if known.wanted is not Wanted.UP:
-        raise UserError(f"{known.id.service} is being deleted", "`vmrole up FILE` makes it again")
+        raise UserError(f"{known.id.title} is being deleted", "`vmrole up FILE` makes it again")
     if wanted == known:
         return
     event = Event(wiring.clock.now(), str(known.id), f"revision {wanted.revision} is wanted", actor="scale")
     try:
         wiring.store.save_deployment(wanted, event)
     except StoreConflict as error:
-        what = f"another vmrole changed {known.id.service} at the same moment"
+        what = f"another vmrole changed {known.id.title} at the same moment"
         raise StoreConflict(what, "run the same command again") from error
 
 
@@ -78,15 +88,15 @@ def _patience(record: DeploymentRecord, name: str, changed: int) -> float:
     return each * max(1, changed) + MARGIN_S
 
 
-def _report(rest: Rest, service: str, role: str, count: int) -> None:
+def _report(rest: Rest, key: DeploymentId, role: str, count: int) -> None:
     from orchestrator.control.settle import End
 
     if rest.error is not None:
         raise rest.error
     if rest.end is End.READY:
-        click.echo(f"{service} has {count} instances of {role}")
+        click.echo(f"{key.title} has {count} instances of {role}")
         return
-    own = [s for s in rest.plan.instances if s.record.id.deployment.service == service and s.reason]
-    lines = [f"{service} is not at {count} instances of {role} in good order: {rest.end.value}"]
+    own = [s for s in rest.plan.instances if s.record.id.deployment == key and s.reason]
+    lines = [f"{key.title} is not at {count} instances of {role} in good order: {rest.end.value}"]
     lines += [f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in own]
-    raise VmroleError("\n".join(lines), f"`vmrole events {service}` has the story; run the same command again")
+    raise VmroleError("\n".join(lines), f"`vmrole events {key.words}` has the story; run the same command again")

@@ -129,9 +129,9 @@ def _users(intent: Intent, name: str) -> list[str]:
     from orchestrator.model.secretrefs import refs
 
     source = f"store:{name}"
-    found = {record.id.service for record in intent.deployments if any(ref.source == source for _, ref in refs(record))}
+    found = {record.id.title for record in intent.deployments if any(ref.source == source for _, ref in refs(record))}
     found |= {
-        record.id.deployment.service
+        record.id.deployment.title
         for record in intent.instances
         if any(ref.source == source for _, ref in refs(record))
     }

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import MARGIN_S, Time, settle
+from orchestrator.cli.deployments import MARGIN_S, Time, settle, slot_option
 from orchestrator.cli.setupcheck import odd_user_data
 from orchestrator.cli.wanting import wanted_record, write_intent
 from orchestrator.errors import (
     NotFound,
     VmroleError,
 )
+from orchestrator.model.names import DeploymentId
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
     from orchestrator.control.settle import Rest
     from orchestrator.engine.plan import Plan
     from orchestrator.model.action import Frontend
-    from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord
     from orchestrator.wiring import Wiring
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@slot_option
 @click.option("--no-wait", is_flag=True, help="Make the machines and start them, but do not wait until they are ready.")
 @click.option(
     "--timeout", type=Time(), metavar="TIME", help="Wait no longer than this (90s, 10m). Default: the roles' own."
 )
 @click.pass_obj
-def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> None:
+def up(context: Context, file: Path, slot: str, no_wait: bool, timeout: float | None) -> None:
     """Create a deployment from FILE, or change it to what FILE says now, and wait until it is ready.
 
     Run it again after anything that went wrong: it goes on from what is there. A second run on the same file changes
@@ -51,7 +52,7 @@ def up(context: Context, file: Path, no_wait: bool, timeout: float | None) -> No
 
     service = load(file, _image_problem(context))
     with display() as shown, wired(context.home, context.connect, context.cache_dir, shown.say) as wiring:
-        record, is_new = write_intent(wiring, service, file)
+        record, is_new = write_intent(wiring, DeploymentId(service.name, slot), service, file)
         wait_s = timeout if timeout is not None else _patience(record)
         rest = settle(wiring, record.id, shown, wait_s, is_enough=_is_started if no_wait else None)
         warnings = [*_untested(wiring, record), *odd_user_data(service)]
@@ -105,25 +106,25 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
     from orchestrator.engine.status import State
     from orchestrator.model.record import Wanted
 
-    name, statuses = record.id.service, own(rest.plan, record)
+    name, words, statuses = record.id.title, record.id.words, own(rest.plan, record)
     if rest.end is End.READY and state_of(rest.plan, record) == "paused":
         count = sum(status.in_rotation for status in statuses)
         told = f"{count} of {len(statuses)} instances in rotation{_where(record)}"
-        click.echo(f"{name} is paused; {told}; `vmrole resume {name}` has the rest done")
+        click.echo(f"{name} is paused; {told}; `vmrole resume {words}` has the rest done")
         return
     if rest.end is End.READY:
         news = "is ready" if is_new or rest.has_changed else "is ready: nothing to change"
         up = [s for s in statuses if s.record.wanted is Wanted.UP and s.state is not State.BUSY]
         click.echo(f"{name} {news}; {len(up)} of {len(statuses)} instances in rotation{_where(record)}")
         for status in statuses:
-            said = f"{name}/{status.record.id.name}"
+            said = status.record.id.words
             if status.state is State.BUSY:
                 click.echo(f"{said} is busy, and out of rotation: {status.reason}")
             elif status not in up:
                 click.echo(f"{said} is stopped, and stays so; `vmrole start {said}` brings it up")
         return
     if rest.end is End.ENOUGH and no_wait:
-        click.echo(f"{name} is started; `vmrole status {name}` shows how far it is")
+        click.echo(f"{name} is started; `vmrole status {words}` shows how far it is")
         return
     if rest.error is not None:
         raise rest.error
@@ -135,8 +136,8 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
     is_of_boot = any(s.reason.startswith(EVERY_BOOT) for s in bad)
     again = "run `vmrole reboot`: it is run at every boot" if is_of_boot else "run `vmrole up` again"
     again = "run `vmrole reimage`: setup runs once a machine" if is_final else again
-    hint = f"mend the cause and {again}; `vmrole events {name}` has the story"
-    raise VmroleError("\n".join(lines), f"{hint}, `vmrole down {name}` removes it")
+    hint = f"mend the cause and {again}; `vmrole events {words}` has the story"
+    raise VmroleError("\n".join(lines), f"{hint}, `vmrole down {words}` removes it")
 
 
 def _url(front: Frontend) -> str:
@@ -158,9 +159,10 @@ def _where(record: DeploymentRecord) -> str:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@slot_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def plan(context: Context, file: Path, as_json: bool) -> None:
+def plan(context: Context, file: Path, slot: str, as_json: bool) -> None:
     """Show what `vmrole up FILE` would do now, and what becomes of each instance's disks. Changes nothing.
 
     \b
@@ -179,7 +181,7 @@ def plan(context: Context, file: Path, as_json: bool) -> None:
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         service, _values = with_secrets(wiring, service, file, is_lasting=False)
         intent, world, now = wiring.store.intent(), wiring.loop.see(), wiring.clock.now()
-        record = wanted_record(wiring, intent, world, service, file)
+        record = wanted_record(wiring, intent, world, DeploymentId(service.name, slot), service, file)
         future = after(intent, record, retried(intent, record, now))
         made = decide(future, world, now)
         volumes = frozenset(file for host in world.hosts.values() for file in host.volumes)

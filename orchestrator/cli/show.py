@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.deployments import SLOTS, check_service_name, find_deployment, slot_option
+from orchestrator.model.names import DeploymentId, Slot
+
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
     from orchestrator.model.record import Event
@@ -57,10 +60,11 @@ def ls(context: Context, as_json: bool) -> None:
 
 @click.command()
 @click.argument("service")
+@slot_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @click.pass_obj
-def status(context: Context, service: str, as_json: bool, watch: bool) -> None:
+def status(context: Context, service: str, slot: str, as_json: bool, watch: bool) -> None:
     """Show a deployment's instances: how far each is, and what it waits for.
 
     \b
@@ -71,21 +75,21 @@ def status(context: Context, service: str, as_json: bool, watch: bool) -> None:
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
-        _show(wiring, service, as_json=as_json)
+        key = check_service_name(service, slot)
+        _show(wiring, key, as_json=as_json)
         while watch:
             wiring.clock.wait(WATCH_S)
             if not as_json:
                 click.clear()
-            _show(wiring, service, as_json=as_json)
+            _show(wiring, key, as_json=as_json)
 
 
-def _show(wiring: Wiring, service: str, *, as_json: bool) -> None:
-    from orchestrator.cli.deployments import find_deployment
+def _show(wiring: Wiring, key: DeploymentId, *, as_json: bool) -> None:
     from orchestrator.cli.view import consoles, own, print_json, status_json, status_text
 
-    find_deployment(wiring.store.intent(), service)
+    find_deployment(wiring.store.intent(), key.service, key.slot)
     intent, plan = wiring.loop.look()
-    record = find_deployment(intent, service)
+    record = find_deployment(intent, key.service, key.slot)
     if as_json:
         print_json(status_json(plan, record))
         return
@@ -96,10 +100,15 @@ def _show(wiring: Wiring, service: str, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("service")
+@click.option(
+    "--slot",
+    type=click.Choice(SLOTS),
+    help="Of one of the service's two deployments only. Default: of both.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one event a line.")
 @click.pass_obj
-def events(context: Context, service: str, follow: bool, as_json: bool) -> None:
+def events(context: Context, service: str, slot: str | None, follow: bool, as_json: bool) -> None:
     """Show what happened to a service and its instances: when, what, why, and who did it.
 
     The events of a service that was deleted are kept.
@@ -108,25 +117,25 @@ def events(context: Context, service: str, follow: bool, as_json: bool) -> None:
     Example:
       vmrole events hello -f
     """
-    from orchestrator.cli.deployments import check_service_name, find_deployment
     from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.sqlite import SqliteStore
     from orchestrator.wiring import make_home, owner_of
 
-    check_service_name(service)
+    check_service_name(service, slot or Slot.PRODUCTION.value)
+    subject = str(DeploymentId(service, slot)) if slot is not None else service
     store = SqliteStore(make_home(context.home) / "vmrole.db", owner_of(context.home))
     clock, last = SystemClock(), 0
-    if not store.events(service, last):
-        find_deployment(store.intent(), service)
+    if not store.events(subject, last):
+        find_deployment(store.intent(), service, slot or Slot.PRODUCTION.value)
     while True:
-        for number, event in store.events(service, last):
+        for number, event in store.events(subject, last):
             last = number
             click.echo(_line(event, as_json=as_json))
         if not follow:
             break
         clock.wait(FOLLOW_S)
     if last == 0:
-        click.echo(f"no events of {service}", err=True)
+        click.echo(f"no events of {subject}", err=True)
 
 
 def _line(event: Event, *, as_json: bool) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.deployments import MARGIN_S, Time, confirm, settle
+from orchestrator.cli.deployments import MARGIN_S, SLOT, Time, confirm, settle
 from orchestrator.errors import HostAway, StoreConflict, UserError, VmroleError
 from orchestrator.model.record import Act
 
@@ -44,6 +44,7 @@ class Ask:
 
     act: Act
     instances: tuple[str, ...]
+    slot: str
     everything: bool
     no_wait: bool
     timeout: float | None
@@ -53,6 +54,7 @@ class Ask:
 
 COMMON = (
     click.Argument(["instances"], nargs=-1, metavar="INSTANCE..."),
+    click.Option(["--slot"], **SLOT),
     click.Option(["--all", "everything"], is_flag=True, help="All instances of the named services, or of all."),
     click.Option(["--no-wait"], is_flag=True, help="Store what is wanted, and do not wait; the next loop does it."),
     click.Option(["--timeout"], type=Time(), metavar="TIME", help="Wait no longer than this (90s, 10m)."),
@@ -162,7 +164,7 @@ def _asked(wiring: Wiring, intent: Intent, ask: Ask) -> list[tuple[InstanceRecor
     """Each instance that is meant, as it is and as it is wanted; every one is checked before any is stored."""
     from orchestrator.engine.verbs import chosen
 
-    found = chosen(intent, ask.instances, everything=ask.everything)
+    found = chosen(intent, ask.instances, slot=ask.slot, everything=ask.everything)
     if ask.act is Act.RELOCATE:
         for host in wiring.loop.see().hosts.values():
             if host.problem:
@@ -194,7 +196,7 @@ def _wish(wiring: Wiring, intent: Intent, ask: Ask, record: InstanceRecord) -> I
     key = record.id.deployment
     deployment, role = intent.deployment(key), _role(intent, record)
     if deployment is None or role is None or Wanted.UP is not deployment.wanted or record.wanted is Wanted.GONE:
-        raise UserError(f"{key.service}/{record.id.name} is being deleted", f"`vmrole status {key.service}` shows it")
+        raise UserError(f"{record.id.words} is being deleted", f"`vmrole status {key.words}` shows it")
     machine, now = deployment.machine(role), wiring.clock.now()
     if ask.act is Act.REBOOT:
         return verbs.reboot(record, now)
@@ -303,8 +305,8 @@ def _report(
             click.echo(f"{status.record.id.name} {said} (generation {status.record.generation})")
     if not bad:
         return
-    service = bad[0].record.id.deployment.service
+    key = bad[0].record.id.deployment
     lines = [f"{act.value} did not come to a good end"]
     lines += [f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in bad]
     lines += [consoles(bad)] if consoles(bad) else []
-    raise VmroleError("\n".join(lines), f"`vmrole events {service}` has the story; the next loop goes on with it")
+    raise VmroleError("\n".join(lines), f"`vmrole events {key.words}` has the story; the next loop goes on with it")

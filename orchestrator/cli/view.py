@@ -147,7 +147,7 @@ def _paused(record: DeploymentRecord, now: float) -> str:
     if record.paused is None:
         return ""
     why = f": {record.paused.reason}" if record.paused.reason else ""
-    return f"\npaused for {duration(now - record.paused.since)}{why}; `vmrole resume {record.id.service}` ends that"
+    return f"\npaused for {duration(now - record.paused.since)}{why}; `vmrole resume {record.id.words}` ends that"
 
 
 def consoles(statuses: Iterable[InstanceStatus]) -> str:

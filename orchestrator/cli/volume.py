@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.deployments import SLOTS, slot_option
 from orchestrator.errors import HostAway, NotFound, Refused, UserError
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ def volume() -> None:
 
 @volume.command()
 @click.argument("service", required=False)
+@click.option("--slot", type=click.Choice(SLOTS), help="Of one slot only. Default: of both.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def ls(context: Context, service: str | None, as_json: bool) -> None:
+def ls(context: Context, service: str | None, slot: str | None, as_json: bool) -> None:
     """List volumes, of all services or of one; also those whose instance is gone.
 
     \b
@@ -44,7 +46,8 @@ def ls(context: Context, service: str | None, as_json: bool) -> None:
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
-        found = [v for v in _volumes(wiring) if service in {None, v.id.instance.deployment.service}]
+        every = ((v, v.id.instance.deployment) for v in _volumes(wiring))
+        found = [v for v, key in every if service in {None, key.service} and slot in {None, key.slot}]
     if as_json:
         print_json([_json(each) for each in found])
         return
@@ -52,17 +55,19 @@ def ls(context: Context, service: str | None, as_json: bool) -> None:
         click.echo("no volumes")
         return
     rows = [
-        (str(v.id), _mib(v.size_bytes), _mib(v.used_bytes), v.host or "-", _state(v), ", ".join(v.names) or "-")
+        (str(v.id), v.id.instance.deployment.slot, _mib(v.size_bytes), _mib(v.used_bytes), v.host or "-", _state(v),
+         ", ".join(v.names) or "-")
         for v in found
-    ]
-    click.echo(table(("VOLUME", "SIZE", "USED", "HOST", "STATE", "SNAPSHOTS"), rows))
+    ]  # fmt: skip
+    click.echo(table(("VOLUME", "SLOT", "SIZE", "USED", "HOST", "STATE", "SNAPSHOTS"), rows))
 
 
 @volume.command()
 @click.argument("volume")
+@slot_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def show(context: Context, volume: str, as_json: bool) -> None:
+def show(context: Context, volume: str, slot: str, as_json: bool) -> None:
     """Show one volume: its size, where it is, who has it, its snapshots.
 
     \b
@@ -73,7 +78,7 @@ def show(context: Context, volume: str, as_json: bool) -> None:
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
-        found = _find(wiring, volume)
+        found = _find(wiring, volume, slot)
     if as_json:
         print_json(_json(found))
         return
@@ -85,8 +90,9 @@ def show(context: Context, volume: str, as_json: bool) -> None:
 @volume.command()
 @click.argument("volume")
 @click.argument("name")
+@slot_option
 @click.pass_obj
-def snapshot(context: Context, volume: str, name: str) -> None:
+def snapshot(context: Context, volume: str, name: str, slot: str) -> None:
     """Copy VOLUME as it is now to a snapshot called NAME, beside it on its host.
 
     The instance may run: the copy is what its disk is at one moment, as after a power cut. For a copy that no journal
@@ -103,7 +109,7 @@ def snapshot(context: Context, volume: str, name: str) -> None:
     if not is_name(name):
         raise UserError(f"{name!r} cannot name a snapshot", NAME_RULE)
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
-        found = _find(wiring, volume)
+        found = _find(wiring, volume, slot)
         if not found.host:
             raise Refused(
                 f"{volume} is on no host: only snapshots of it are left", "`vmrole volume restore` brings it back"
@@ -120,9 +126,10 @@ def snapshot(context: Context, volume: str, name: str) -> None:
 @volume.command()
 @click.argument("volume")
 @click.argument("name")
+@slot_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def restore(context: Context, volume: str, name: str, yes: bool) -> None:
+def restore(context: Context, volume: str, name: str, slot: str, yes: bool) -> None:
     """Put VOLUME back to its snapshot NAME; what was written since is lost. Its instance must be stopped.
 
     \b
@@ -136,7 +143,7 @@ def restore(context: Context, volume: str, name: str, yes: bool) -> None:
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
-        found = _find(wiring, volume)
+        found = _find(wiring, volume, slot)
         if name not in found.names:
             known = ", ".join(found.names) or "none"
             raise NotFound(f"{volume} has no snapshot {name}; known: {known}", "`vmrole volume ls` lists them")
@@ -150,10 +157,11 @@ def restore(context: Context, volume: str, name: str, yes: bool) -> None:
 
 @volume.command()
 @click.argument("volume")
+@slot_option
 @click.option("--snapshot", metavar="NAME", help="Delete only this snapshot of it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def rm(context: Context, volume: str, snapshot: str | None, yes: bool) -> None:
+def rm(context: Context, volume: str, slot: str, snapshot: str | None, yes: bool) -> None:
     """Delete VOLUME with all that is on it and its snapshots. Its instance must be stopped, or gone.
 
     \b
@@ -164,7 +172,7 @@ def rm(context: Context, volume: str, snapshot: str | None, yes: bool) -> None:
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring, wiring.alone():
-        found = _find(wiring, volume, missing_ok=snapshot is None)
+        found = _find(wiring, volume, slot, missing_ok=snapshot is None)
         if snapshot is not None:
             if snapshot not in found.names:
                 raise NotFound(f"{volume} has no snapshot {snapshot}", "`vmrole volume ls` lists them")
@@ -218,10 +226,10 @@ def _volumes(wiring: Wiring) -> tuple[VolumeSeen, ...]:
     return found(hosts.values(), {name: wiring.hosts[name].disk_usage() for name in hosts if hosts[name].has_pool})
 
 
-def _find(wiring: Wiring, text: str, *, missing_ok: bool = False) -> VolumeSeen:
+def _find(wiring: Wiring, text: str, slot: str, *, missing_ok: bool = False) -> VolumeSeen:
     from orchestrator.engine.volumes import VolumeSeen, parse
 
-    key = parse(text)
+    key = parse(text, slot)
     if key is None:
         raise UserError(f"{text!r} does not name a volume", "say SERVICE/INSTANCE/NAME, like hello/web-0/data")
     every = _volumes(wiring)
@@ -237,9 +245,8 @@ def _find(wiring: Wiring, text: str, *, missing_ok: bool = False) -> VolumeSeen:
 
 def _refuse_if_in_use(found: VolumeSeen) -> None:
     if found.is_in_use:
-        instance = f"{found.id.instance.deployment.service}/{found.id.instance.name}"
         name = found.user.name if found.user is not None else ""
-        raise Refused(f"{found.id} is in use by domain {name}", f"`vmrole stop {instance}` first")
+        raise Refused(f"{found.id} is in use by domain {name}", f"`vmrole stop {found.id.instance.words}` first")
 
 
 def _state(found: VolumeSeen) -> str:
@@ -256,6 +263,7 @@ def _json(found: VolumeSeen) -> dict[str, object]:
     return {
         "volume": str(found.id),
         "service": found.id.instance.deployment.service,
+        "slot": found.id.instance.deployment.slot,
         "instance": found.id.instance.name,
         "name": found.id.name,
         "host": found.host,

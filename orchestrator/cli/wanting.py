@@ -14,18 +14,18 @@ from orchestrator.errors import (
     Problem,
     StoreConflict,
 )
-from orchestrator.model.names import DeploymentId
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord, Event, Intent
     from orchestrator.model.spec import Service
     from orchestrator.model.world import World
     from orchestrator.wiring import Wiring
 
 
-def write_intent(wiring: Wiring, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
+def write_intent(wiring: Wiring, key: DeploymentId, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
     """Check the file against what is there, then store what it wants; whether that was news."""
     from orchestrator.cli.secrecy import with_secrets
     from orchestrator.engine.deploy import retried
@@ -33,7 +33,7 @@ def write_intent(wiring: Wiring, service: Service, file: Path) -> tuple[Deployme
     service, values = with_secrets(wiring, service, file, is_lasting=True)
     intent = wiring.store.intent()
     world = wiring.loop.see()
-    record = wanted_record(wiring, intent, world, service, file)
+    record = wanted_record(wiring, intent, world, key, service, file)
     known = intent.deployment(record.id)
     is_new = record != known
     try:
@@ -45,7 +45,7 @@ def write_intent(wiring: Wiring, service: Service, file: Path) -> tuple[Deployme
                 wiring.store.save_deployment(record, _event(wiring, record))
     except StoreConflict as error:
         raise StoreConflict(
-            f"another vmrole changed {service.name} at the same moment", "run the same command again"
+            f"another vmrole changed {key.title} at the same moment", "run the same command again"
         ) from error
     return record, is_new
 
@@ -56,7 +56,9 @@ def _event(wiring: Wiring, record: DeploymentRecord) -> Event:
     return Event(wiring.clock.now(), str(record.id), f"revision {record.revision} is wanted", actor="up")
 
 
-def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service, file: Path) -> DeploymentRecord:
+def wanted_record(
+    wiring: Wiring, intent: Intent, world: World, key: DeploymentId, service: Service, file: Path
+) -> DeploymentRecord:
     """The deployment's record as the file wants it, after every check that can be made. Changes nothing.
 
     Raises InvalidInput for what is wrong with the file, HostAway or Missing for what is wrong with the site.
@@ -64,7 +66,6 @@ def wanted_record(wiring: Wiring, intent: Intent, world: World, service: Service
     from orchestrator.engine.deploy import deployed, free_subnets, free_vip
     from orchestrator.model.image import platform_of
 
-    key = DeploymentId(service.name)
     images = {role.name: wiring.images.find(role.image) for role in service.roles}
     digests = {role: image.digest for role, image in images.items()}
     platforms = {role: platform_of(image.traits) for role, image in images.items()}

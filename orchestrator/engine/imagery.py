@@ -29,7 +29,7 @@ class Use:
 def stored_uses(intent: Intent) -> tuple[Use, ...]:
     """What the store needs: current and next machines, overlays kept for a way back, roles that may grow."""
     roles = [
-        Use(digest, f"{record.id.service} (role {role})")
+        Use(digest, f"{record.id.title} (role {role})")
         for record in intent.deployments
         if record.wanted in {Wanted.UP, Wanted.STOPPED}
         for role, digest in sorted(record.digests.items())
@@ -48,7 +48,7 @@ def _instance_uses(record: InstanceRecord) -> Iterator[Use]:
 
 def said(key: InstanceId) -> str:
     """An instance as people say it: ``hello/web-0``."""
-    return f"{key.deployment.service}/{key.name}"
+    return key.words
 
 
 def overlays(host: HostSeen) -> tuple[str, ...]:

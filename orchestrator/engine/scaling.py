@@ -33,7 +33,8 @@ def scaled(record: DeploymentRecord, name: str, count: int, remove: Sequence[str
     role = record.service.role(name)
     if role is None:
         known = ", ".join(known.name for known in record.service.roles)
-        raise UserError(f"{record.id.service} has no role {name}; known: {known}", "`vmrole status` shows them")
+        said = f"{record.id.title} has no role {name}; known: {known}"
+        raise UserError(said, f"`vmrole status {record.id.words}` shows them")
     present = record.ordinals(name)
     left = [ordinal for ordinal in present if ordinal not in _told(record, role, count, remove)]
     wanted = chosen(left, count, without=set(present) - set(left))
@@ -48,8 +49,8 @@ def _told(record: DeploymentRecord, role: Role, count: int, remove: Sequence[str
     ordinals = {InstanceId(record.id, role.name, ordinal).name: ordinal for ordinal in present}
     unknown = sorted(name for name in remove if name not in ordinals)
     if unknown:
-        said = f"{record.id.service} has no instance {unknown[0]} of role {role.name}; it has {', '.join(ordinals)}"
-        raise UserError(said, "`vmrole status` shows them")
+        said = f"{record.id.title} has no instance {unknown[0]} of role {role.name}; it has {', '.join(ordinals)}"
+        raise UserError(said, f"`vmrole status {record.id.words}` shows them")
     told = {ordinals[name] for name in remove}
     if told and len(present) - len(told) < count:
         said = f"{len(present) - len(told)} instances of {role.name} are left without {', '.join(sorted(remove))}"

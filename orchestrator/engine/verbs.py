@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     from orchestrator.model.record import DeploymentRecord
 
 
-def chosen(intent: Intent, targets: Sequence[str], *, everything: bool) -> tuple[InstanceRecord, ...]:
-    """The instances that arguments name, in order: ``hello/web-0``, a role ``hello/web``, or ``hello`` with --all.
+def chosen(intent: Intent, targets: Sequence[str], *, slot: str, everything: bool) -> tuple[InstanceRecord, ...]:
+    """The instances of a slot that arguments name, in order.
 
-    ``everything``: all instances of the services that are named, or of every service. Raises UserError for whatever
-    names nothing, all of it at once.
+    An argument is ``hello/web-0``, a role ``hello/web``, or ``hello`` with ``everything``: all instances of the
+    services that are named, or of every service. Raises UserError for whatever names nothing, all of it at once.
     """
     if not targets and not everything:
         raise UserError("no instance is named", "say SERVICE/NAME (hello/web-0), SERVICE/ROLE (hello/web) or --all")
     found: dict[object, InstanceRecord] = {}
     unknown = []
+    there = [record for record in intent.instances if record.id.deployment.slot == slot]
     for target in targets or [record.id.service for record in intent.deployments]:
-        matched = [record for record in intent.instances if _is_meant(record, target, everything=everything)]
+        matched = [record for record in there if _is_meant(record, target, everything=everything)]
         unknown += [] if matched or not targets else [target]
         found |= {record.id: record for record in matched}
     if unknown:
@@ -53,7 +54,7 @@ def _is_meant(record: InstanceRecord, target: str, *, everything: bool) -> bool:
 
 
 def _said(record: InstanceRecord) -> str:
-    return f"{record.id.deployment.service}/{record.id.name}"
+    return record.id.words
 
 
 def reboot(record: InstanceRecord, now: float) -> InstanceRecord:

@@ -90,11 +90,11 @@ def _deleted_first(part: tuple[str, DiskFile, str]) -> tuple[int, str, str]:
     return rank, host, file
 
 
-def parse(text: str) -> VolumeId | None:
+def parse(text: str, slot: str) -> VolumeId | None:
     """``hello/web-0/data`` as a value; None if it is no volume's name."""
     service, _, rest = text.partition("/")
     instance, _, name = rest.partition("/")
     parsed = parse_instance_name(instance)
     if parsed is None or not is_name(service) or not is_name(name):
         return None
-    return VolumeId(InstanceId(DeploymentId(service), *parsed), name)
+    return VolumeId(InstanceId(DeploymentId(service, slot), *parsed), name)

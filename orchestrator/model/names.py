@@ -40,6 +40,10 @@ class Slot(Enum):
     STAGING = "staging"
 
 
+def _slot_words(slot: str) -> str:
+    return "" if slot == Slot.PRODUCTION.value else f" --slot {slot}"
+
+
 def is_name(text: str) -> bool:
     """Whether ``text`` may name a service, role, endpoint or image: it becomes a host name and a file name."""
     return _NAME.fullmatch(text) is not None
@@ -54,6 +58,16 @@ class DeploymentId:
 
     def __str__(self) -> str:
         return f"{self.service}.{self.slot}"
+
+    @property
+    def words(self) -> str:
+        """As a command is told of it: ``hello``, ``hello --slot staging``."""
+        return self.service + _slot_words(self.slot)
+
+    @property
+    def title(self) -> str:
+        """As people say it: ``hello``, ``hello (staging)``."""
+        return self.service if self.slot == Slot.PRODUCTION.value else f"{self.service} ({self.slot})"
 
     @property
     def network(self) -> str:
@@ -83,6 +97,11 @@ class InstanceId:
     def name(self) -> str:
         """What people call it, and its host name: ``web-0``."""
         return f"{self.role}-{self.ordinal}"
+
+    @property
+    def words(self) -> str:
+        """As a command is told of it: ``hello/web-0``, ``hello/web-0 --slot staging``."""
+        return f"{self.deployment.service}/{self.name}{_slot_words(self.deployment.slot)}"
 
     def __str__(self) -> str:
         return f"{self.deployment}.{self.name}"

@@ -73,7 +73,7 @@ def test_the_exit_code_of_an_error(error, code):
 
 
 def test_an_instance_as_it_is_written():
-    assert parse_instance("hello/web-0") == InstanceId(DeploymentId("hello"), "web", 0)
+    assert parse_instance("hello/web-0", "production") == InstanceId(DeploymentId("hello"), "web", 0)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_an_instance_as_it_is_written():
 )
 def test_not_an_instance(text):
     with pytest.raises(UserError, match="does not name an instance"):
-        parse_instance(text)
+        parse_instance(text, "production")
 
 
 @pytest.mark.parametrize("follow", [[], ["-f"], ["--json"]])
@@ -155,7 +155,7 @@ def test_an_agent_that_does_not_answer_is_told_with_what_to_do():
     world = FakeWorld()
     host = next(iter(world.hosts.values()))
     with pytest.raises(AgentSilent) as caught:
-        ask(host, parse_instance("hello/web-0"), "hello.production.web-0.g1", ("true",), world.clock)
+        ask(host, parse_instance("hello/web-0", "production"), "hello.production.web-0.g1", ("true",), world.clock)
     assert caught.value.exit_code == 75
     assert "`vmrole status hello`" in caught.value.hint
     assert "`vmrole reboot hello/web-0`" in caught.value.hint

@@ -374,18 +374,20 @@ INTENT = Intent(
     ],
 )
 def test_the_instances_that_are_meant(targets, everything, expected):
-    found = verbs.chosen(INTENT, targets, everything=everything)
+    found = verbs.chosen(INTENT, targets, slot="production", everything=everything)
     assert [f"{r.id.deployment.service}/{r.id.name}" for r in found] == expected
 
 
 def test_whatever_names_nothing_is_told_all_at_once():
     with pytest.raises(UserError) as told:
-        verbs.chosen(INTENT, ["hello/web-9", "hello/web-0", "hello", "nope/web-0", "hello/"], everything=False)
+        verbs.chosen(
+            INTENT, ["hello/web-9", "hello/web-0", "hello", "nope/web-0", "hello/"], slot="production", everything=False
+        )
     assert told.value.message == "there is no instance hello/web-9, hello, nope/web-0, hello/"
     assert "hello/web-0, hello/web-1, hello/worker-0, shop/web-0" in told.value.hint
 
 
 def test_nobody_is_meant_when_nobody_is_named():
     with pytest.raises(UserError, match="no instance is named"):
-        verbs.chosen(INTENT, [], everything=False)
-    assert verbs.chosen(Intent("owner"), [], everything=True) == ()
+        verbs.chosen(INTENT, [], slot="production", everything=False)
+    assert verbs.chosen(Intent("owner"), [], slot="production", everything=True) == ()

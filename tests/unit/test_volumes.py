@@ -397,4 +397,4 @@ def test_what_vouches_for_a_file_is_deleted_before_it():
     ],
 )
 def test_a_volume_s_name_as_people_say_it(text, expected):
-    assert parse(text) == expected
+    assert parse(text, "production") == expected
