@@ -48,7 +48,7 @@ def _forecast(
     desired = record.machine(role)
     found = names_there(desired, new.id, volumes)
     if new.next is not None:
-        why = f"generation {new.next.generation}, when its turn comes (max_unavailable {role.max_unavailable})"
+        why = f"generation {new.next.generation}, when its turn comes (max_unavailable {role.upgrade.max_unavailable})"
         return Forecast(name, new.next.act.value, fates(new.next.act, old, desired, role, found=found), why)
     act = Act.REBOOT if new.reboot is not None else None
     does = act.value if act is not None else "grow" if is_larger(old.machine, desired) else "keep"

@@ -14,6 +14,7 @@ from orchestrator.config.quantities import bounded, mebibytes, seconds
 from orchestrator.config.ready import ReadyForm
 from orchestrator.config.repairform import MaybeRepair, RepairForm, repair_of
 from orchestrator.config.setupform import SetupForm
+from orchestrator.config.upgradeform import UpgradeForm
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
@@ -124,12 +125,6 @@ class StopForm(_Form):
         return spec.Stop(self.drain, self.timeout, self.keep_overlay)
 
 
-class UpgradeForm(_Form):
-    """How a change goes through the role."""
-
-    max_unavailable: Annotated[int, Field(ge=1, le=MAX_INSTANCES)] = 1
-
-
 def _probe(endpoint: spec.Endpoint) -> spec.Probe:
     """The look that HAProxy itself takes at an endpoint; of one behind TLS only that it can be connected to."""
     port = endpoint.traffic.check.port or endpoint.target
@@ -191,7 +186,7 @@ class RoleForm(_Form):
             tuple(endpoint.value(key) for key, endpoint in self.endpoints.items()),
             self.setup.value(),
             self._ready(),
-            self.upgrade.max_unavailable,
+            self.upgrade.value(),
             self._disks(),
             self.stop.value(),
             repair_of(self.repair),

@@ -42,7 +42,7 @@ HostAction = (
     | act.DefineDomain | act.EjectSeed | act.StartDomain | act.ShutDown | act.RestartServices | act.DestroyDomain
     | act.ResumeDomain | act.UndefineDomain | act.DeleteVolume
 )  # fmt: skip
-StoreAction = act.SaveInstance | act.ForgetInstance | act.ForgetDeployment
+StoreAction = act.SaveInstance | act.SaveDeployment | act.ForgetInstance | act.ForgetDeployment
 BalancerAction = (
     act.ConfigureBalancer | act.SaveServers | act.StopBalancer | act.AddVip | act.RemoveVip | act.AddServer
     | act.DrainServer | act.RemoveServer
@@ -86,7 +86,7 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             _move(action, to.hosts[action.source], host, to.report)
         case act.SaveCopy():
             copy = DeploymentCopy(action.record.id, action.record.revision)
-            host.put_copy(copy, records.dump_deployment(action.record))
+            host.put_copy(copy, records.dump_deployment(action.record.as_copied()))
         case act.DefineDomain():
             host.define_domain(action.machine, action.spec, action.place, has_seed=action.has_seed)
         case act.EjectSeed():
@@ -133,6 +133,8 @@ def _apply_to_store(action: StoreAction, store: Store) -> None:
     match action:
         case act.SaveInstance():
             store.save_instance(action.record, action.event)
+        case act.SaveDeployment():
+            store.save_deployment(action.record, action.event)
         case act.ForgetInstance():
             store.forget_instance(action.id, action.event)
         case act.ForgetDeployment():

@@ -51,6 +51,8 @@ CREATE TABLE event (
     "UPDATE instance SET body = json_set(body, '$.newest', json_extract(body, '$.generation'));",
     # Until now a setup had only lines to run, and no templates.
     "UPDATE instance SET body = upgraded(body); UPDATE deployment SET body = upgraded(body);",
+    # Until now all that a role said of its upgrade was how many instances may be away.
+    "UPDATE deployment SET body = upgraded(body);",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -112,7 +112,8 @@ def _turns(record: DeploymentRecord, cases: Sequence[Case], world: World) -> fro
         key
         for role in record.service.roles
         for key in members.turns(
-            [_member(case, world) for case in cases if case.record.id.role == role.name], role.max_unavailable
+            [_member(case, world) for case in cases if case.record.id.role == role.name],
+            role.upgrade.away(record.count(role.name)),
         )
     )
 

@@ -299,6 +299,17 @@ class SaveInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveDeployment:
+    """Store a deployment's record (compare-and-swap on its version) as the loop has changed it, and say why.
+
+    What the loop writes is what only it knows (how far an upgrade has got); never a new revision.
+    """
+
+    record: DeploymentRecord
+    event: Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetInstance:
     """Remove an instance's record: nothing of it is left anywhere."""
 
@@ -320,5 +331,5 @@ Action = (
     | DefineDomain | EjectSeed | StartDomain | ShutDown | RestartServices | DestroyDomain | ResumeDomain
     | UndefineDomain | DeleteVolume
     | ConfigureBalancer | SaveServers | StopBalancer | AddVip | RemoveVip | AddServer | DrainServer | RemoveServer
-    | SaveInstance | ForgetInstance | ForgetDeployment
+    | SaveInstance | SaveDeployment | ForgetInstance | ForgetDeployment
 )  # fmt: skip

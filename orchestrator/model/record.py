@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv4Network
 from itertools import count as counted
@@ -11,6 +11,7 @@ from itertools import islice
 
 from orchestrator.model.making import MachineSpec, machine_spec
 from orchestrator.model.names import DeploymentId, InstanceId
+from orchestrator.model.rollout import Good, Rollout
 from orchestrator.model.spec import Platform, Role, Service
 
 
@@ -167,7 +168,8 @@ class DeploymentRecord:
     ``digests``: role → image digest, pinned by ``up``, and ``platforms`` what that image asks for (a role without:
     the default). ``subnets``: host → its network there. ``version`` is the row's, for compare-and-swap; 0 is not
     stored yet. ``counts``: role → how many instances there should be, where that is not what the file says;
-    ``left_out``: role → ordinals that none of them has.
+    ``left_out``: role → ordinals that none of them has. ``rollout``: the upgrade that is under way; ``good``: the last
+    revisions that were healthy all through, the newest first.
     """
 
     id: DeploymentId
@@ -184,6 +186,8 @@ class DeploymentRecord:
     platforms: Mapping[str, Platform] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    rollout: Rollout | None = None
+    good: tuple[Good, ...] = ()
 
     def count(self, name: str) -> int:
         """How many instances of a role there should be; 0 of one that it does not have."""
@@ -198,6 +202,10 @@ class DeploymentRecord:
     def machine(self, role: Role) -> MachineSpec:
         """What an instance of ``role`` is to be made of."""
         return machine_spec(role, self.digests[role.name], self.platforms.get(role.name, Platform()))
+
+    def as_copied(self) -> DeploymentRecord:
+        """What a copy of it on a host holds: all that a user wanted, nothing that the loop writes as it goes."""
+        return replace(self, rollout=None, good=(), version=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from enum import Enum
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Setup
 from orchestrator.model.traffic import Balance, Check, Sticky
+from orchestrator.model.upgrade import Upgrade
 
 
 class Protocol(Enum):
@@ -223,7 +224,7 @@ class Role:
     endpoints: tuple[Endpoint, ...] = ()
     setup: Setup = field(default_factory=Setup)
     ready: Ready = field(default_factory=Ready)
-    max_unavailable: int = 1
+    upgrade: Upgrade = field(default_factory=Upgrade)
     disks: tuple[Disk, ...] = ()
     stop: Stop = field(default_factory=Stop)
     repair: Repair = field(default_factory=Repair)

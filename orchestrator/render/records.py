@@ -27,7 +27,8 @@ def upgraded(text: bytes | str) -> str:
     """A record of any version as this one writes it; what is no JSON stays as it is.
 
     Before there were commands, a setup had ``run``: lines and words. Before there were templates, two braces were two
-    braces: what has them is written so that it means the same.
+    braces: what has them is written so that it means the same. Before there were upgrade domains, a role had only
+    ``max_unavailable``.
     """
     try:
         found = json.loads(text)
@@ -40,6 +41,9 @@ def upgraded(text: bytes | str) -> str:
 def _upgrade(value: object) -> None:
     for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _upgrade(child)
+    if isinstance(value, dict) and isinstance(most := value.get("max_unavailable"), int):
+        del value["max_unavailable"]
+        value["upgrade"] = {"max_unavailable": {"amount": most}}
     setup = value.get("setup") if isinstance(value, dict) else None
     if isinstance(setup, dict) and "run" in setup:
         _upgrade_setup(setup)

@@ -15,6 +15,7 @@ from orchestrator.engine import verbs
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import InstanceRecord
 from orchestrator.model.spec import Disk, DiskKind, Service, Size, Stop
+from orchestrator.model.upgrade import Share, Upgrade
 from orchestrator.model.world import NetworkSeen, Power
 from tests.fakes.build import GOSSIP, HELLO, HTTP, OWNER, SSH, role, service
 from tests.fakes.faults import Killed
@@ -83,7 +84,7 @@ CHANGES: dict[str, tuple[Change, ...]] = {
     "scale down": (up(3), up(1)),
     "another image": (up(2), up(2, image="debian-13")),
     "another size": (up(2), up(2, size=Size(vcpus=2))),
-    "all at once": (up(3), up(3, image="debian-13", max_unavailable=3)),
+    "all at once": (up(3), up(3, image="debian-13", upgrade=Upgrade(max_unavailable=Share(3)))),
     "another port": (up(1), up(1, endpoints=(replace(HTTP, ports=(81, 81)),))),
     "no endpoints": (up(1), up(1, endpoints=())),
     "down": (up(2), down),
@@ -201,7 +202,7 @@ def services(draw: st.DrawFn) -> Service:
                 draw(st.integers(1, 3)),
                 image=draw(st.sampled_from(["debian-12", "debian-13"])),
                 endpoints=shifted,
-                max_unavailable=draw(st.integers(1, 3)),
+                upgrade=Upgrade(max_unavailable=Share(draw(st.integers(1, 3)))),
                 size=Size(vcpus=draw(st.integers(1, 2))),
             )
         )

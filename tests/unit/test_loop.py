@@ -6,6 +6,7 @@ from orchestrator.errors import AgentSilent, BalancerAway, HostAway, Refused, St
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import Stage
 from orchestrator.model.spec import Size
+from orchestrator.model.upgrade import Share, Upgrade
 from tests.fakes.build import HELLO, role, service
 from tests.fakes.guests import Script
 from tests.fakes.invariants import violations
@@ -140,7 +141,7 @@ def test_an_upgrade_keeps_all_but_max_unavailable_in_rotation(most):
     world = FakeWorld()
     world.up(service(role(instances=3)))
     world.settle()
-    world.up(service(role(instances=3, size=Size(vcpus=2), max_unavailable=most)))
+    world.up(service(role(instances=3, size=Size(vcpus=2), upgrade=Upgrade(max_unavailable=Share(most)))))
     least = 3
     with world.loop() as loop:
         for _turn in range(200):

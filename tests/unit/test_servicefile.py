@@ -12,6 +12,7 @@ from orchestrator.config.servicefile import MAX_BYTES, line_of, load, parse
 from orchestrator.errors import InvalidInput, UserError
 from orchestrator.model.setup import Command, File, Setup
 from orchestrator.model.spec import Endpoint, Protocol, Ready, Role, Service, Size, Visibility
+from orchestrator.model.upgrade import Share, Upgrade
 
 
 def any_image(_reference: str) -> str:
@@ -57,7 +58,7 @@ def test_a_good_file_is_a_value():
             settings=(("A", "a"), ("B", "b")),
         ),
         Ready(("nginx",), 90.0),
-        2,
+        Upgrade(max_unavailable=Share(2)),
     )
     assert parse(GOOD, "f") == Service("hello", (role,))
 

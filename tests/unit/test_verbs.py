@@ -14,6 +14,7 @@ from orchestrator.errors import UserError
 from orchestrator.model.names import DeploymentId, InstanceId
 from orchestrator.model.record import InstanceRecord, Intent, Wanted
 from orchestrator.model.spec import Stop
+from orchestrator.model.upgrade import Share, Upgrade
 from orchestrator.model.world import Power, ServerState
 from tests.fakes.build import deployment, record, role, service
 from tests.fakes.guests import Script
@@ -218,7 +219,7 @@ def test_a_guest_that_has_no_agent_yet_is_not_asked():
 @pytest.mark.parametrize("at_once", [1, 2])
 @pytest.mark.parametrize("name", ["reboot", "reimage", "relocate", "anew"])
 def test_no_more_of_a_role_are_away_at_once_than_may_be(name, at_once):
-    world = ready(4, max_unavailable=at_once)
+    world = ready(4, upgrade=Upgrade(max_unavailable=Share(at_once)))
     world.ask(ACTS[name])
     most = 0
 
