@@ -91,7 +91,10 @@ def _image_problem(context: Context) -> Callable[[str], str]:
 
 
 def _patience(record: DeploymentRecord) -> float:
-    return max(role.ready.timeout_s * max(1, record.count(role.name)) for role in record.service.roles) + MARGIN_S
+    from orchestrator.engine.startorder import longest
+
+    each = {r.name: r.ready.timeout_s * max(1, record.count(r.name)) for r in record.service.roles}
+    return longest(each, {role.name: role.after for role in record.service.roles}) + MARGIN_S
 
 
 def _is_started(plan: Plan, key: DeploymentId) -> bool:

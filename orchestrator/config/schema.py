@@ -147,6 +147,7 @@ class RoleForm(_Form):
     stop: StopForm = StopForm()
     upgrade: UpgradeForm = UpgradeForm()
     repair: MaybeRepair = RepairForm()
+    after: list[Name] = []
 
     @model_validator(mode="after")
     def _disks_fit(self) -> RoleForm:
@@ -190,6 +191,7 @@ class RoleForm(_Form):
             self._disks(),
             self.stop.value(),
             repair_of(self.repair),
+            tuple(self.after),
         )
 
 

@@ -27,7 +27,7 @@ class Case:
 
     ``before``: steps that are taken before the record is stored, ``actions``: those after it. ``found``: how healthy
     it is, ``need``: what repair would do about that, ``may_treat``: whether it may now. ``around``: what its answer
-    file may say of the rest of the deployment.
+    file may say of the rest of the deployment. ``held_by``: what it is not started yet for, in words.
     """
 
     deployment: DeploymentRecord
@@ -42,6 +42,7 @@ class Case:
     need: Need | None = None
     may_treat: bool = False
     around: Vicinity = field(default_factory=Vicinity)
+    held_by: str = ""
 
     @property
     def machine(self) -> MachineId:

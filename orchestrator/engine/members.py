@@ -79,6 +79,7 @@ def _new(
         machine=deployment.machine(role),
         timeline=Timeline(requested=now),
         deadline=now + role.ready.timeout_s,
+        awaits=role.after,
     )
 
 

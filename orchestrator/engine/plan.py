@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import care, ground, members, report, rest, rotation, steps
+from orchestrator.engine import care, ground, members, report, rest, rotation, startorder, steps
 from orchestrator.engine.balance import balance
 from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
@@ -82,7 +82,7 @@ def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) 
         steps.progress(steps.replug(steps.replan(case, now), now), world, now)
         for case in _cases(record, intent, world, now)
     ]
-    cases = care.treated(cases, world, now)
+    cases = care.treated(startorder.released(cases, now), world, now)
     chosen = _turns(record, cases, world)
     left = (steps.leave(case, world, may_begin=case.record.id in chosen, now=now) for case in cases)
     return tuple(steps.act(case, world, now) for case in left)
@@ -224,7 +224,9 @@ def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], w
     states = {status.state for status in own}
     is_whole = len(own) == sum(record.count(role.name) for role in record.service.roles)
     is_pending = any(is_under_way(status.record) for status in own)
-    is_at_rest = all(status.is_left or (status.state in AT_REST and not status.is_watched) for status in own)
+    begun = [status for status in own if not status.is_held]
+    is_at_rest = all(status.is_left or (status.state in AT_REST and not status.is_watched) for status in begun)
+    is_whole = is_whole and begun == own
     if record.paused is not None and is_whole and is_at_rest and (not is_pending or _waits_for_resume(own)):
         return DeploymentStatus(record.id, "paused", settled=True, reason=record.paused.reason)
     if is_at_rest and any(status.is_left or status.state is State.FAILED for status in own):

@@ -31,6 +31,8 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
         return InstanceStatus(record, State.STOPPING, stage, begun, reason)
     if record.wanted is Wanted.STOPPED and rest.is_at_rest(case.power):
         return InstanceStatus(record, State.STOPPED, Stage.START, begun, problem)
+    if case.held_by:
+        return InstanceStatus(record, State.PENDING, stage, begun, problem or case.held_by, is_held=True)
     judged = judge(
         record,
         guest=guest_of(case, world),

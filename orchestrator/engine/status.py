@@ -48,7 +48,7 @@ class InstanceStatus:
     """One instance as people see it. ``since``: Unix seconds at which it entered its stage.
 
     ``is_watched``: something looked wrong, or was mended, and more looks will tell. ``is_left``: it is not well, and
-    nothing more is done about it.
+    nothing more is done about it. ``is_held``: it is not started before another role is ready.
     """
 
     record: InstanceRecord
@@ -60,6 +60,7 @@ class InstanceStatus:
     console: tuple[str, ...] = ()
     is_watched: bool = False
     is_left: bool = False
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.engine import care, faults, machine, members, rest, storage
+from orchestrator.engine import care, faults, machine, members, rest, startorder, storage
 from orchestrator.engine.case import Case, guest_of, is_under_way, trouble
 from orchestrator.engine.health import NOTHING
 from orchestrator.engine.lifecycle import advance, fail
@@ -81,7 +81,7 @@ def progress(case: Case, world: World, now: float) -> Case:
         return case
     guest, console = guest_of(case, world), world.consoles.get(case.machine, ())
     record = advance(case.record, power=case.power, guest=guest, timeout_s=case.role.ready.timeout_s, now=now)
-    if record.farewell is None and record.wanted is Wanted.UP:
+    if record.farewell is None and record.wanted is Wanted.UP and not startorder.is_held(record):
         record = fail(record, power=case.power, guest=guest, console=console, trouble=trouble(case, world), now=now)
     moved = replace(case, record=record)
     if moved.is_serving(world) and record.timeline.rotation is None:
@@ -192,7 +192,7 @@ def act(case: Case, world: World, now: float) -> Case:
         return replace(case, actions=(*case.actions, *(machine.resume(case.record, case.seen) if is_paused else ())))
     if case.role is None or not case.is_wanted:
         return replace(case, actions=machine.take_away(case.record, case.seen, now))
-    if _awaits_successor(case, world) or care.is_left_alone(case):
+    if case.held_by or _awaits_successor(case, world) or care.is_left_alone(case):
         return _prepared(case)
     record, actions = machine.bring_up(case.record, case.seen, now + case.role.ready.timeout_s, case.around)
     record, told = faults.fault(case, record, actions, world, now)

@@ -222,6 +222,7 @@ class InstanceRecord:
     rotation, in Unix seconds. ``proven``: a machine of this make has been ready here: one that fails now is repaired.
     ``fault``: when it went out of service by itself, None once it is back. ``stuck``: why its machine stands still and
     is not resumed, as it was told last. ``is_set_up``: the machine has been ready, and keeps its answer file itself.
+    ``awaits``: roles that have not been ready yet, without which its machine is not started.
     """
 
     id: InstanceId
@@ -252,6 +253,7 @@ class InstanceRecord:
     stuck: str = ""
     is_set_up: bool = False
     version: int = 0
+    awaits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

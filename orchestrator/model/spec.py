@@ -215,7 +215,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A named kind of instance. ``image`` is as written in the file; what it resolved to is in the record."""
+    """A named kind of instance. ``image`` is as written in the file; what it resolved to is in the record.
+
+    ``after``: roles whose instances have to be ready before one of this role is started for the first time.
+    """
 
     name: str
     image: str
@@ -228,6 +231,7 @@ class Role:
     disks: tuple[Disk, ...] = ()
     stop: Stop = field(default_factory=Stop)
     repair: Repair = field(default_factory=Repair)
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
