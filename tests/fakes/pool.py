@@ -265,10 +265,14 @@ class FakePool:
     def _free(self, volume: str) -> None:
         """Nothing that is stood upon may be taken away."""
         users = [
-            n for n, d in self.domains.items() if (m := parse_machine(n)) and volume in d.files & {m.overlay, m.seed}
+            n
+            for n, d in list(self.domains.items())
+            if (m := parse_machine(n)) and volume in d.files & {m.overlay, m.seed}
         ]
         digest = digest_of_volume(volume)
-        above = [n for n, v in self.volumes.items() if digest and v.base == digest and volume == base_volume(digest)]
+        above = [
+            n for n, v in list(self.volumes.items()) if digest and v.base == digest and volume == base_volume(digest)
+        ]
         if users or above:
             raise Harm(f"{volume} is deleted under {users or above}")
         if not digest:
