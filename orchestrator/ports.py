@@ -188,6 +188,13 @@ class Balancer(Protocol):
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None: ...
 
+    def route(self, frontends: Sequence[Frontend]) -> None:
+        """Have new connections to each VIP port go to the backend that it has here: to all of them at one moment.
+
+        Connections that are there stay where they are. Only for ports and backends that it runs with; ``save`` first,
+        or its next start knows nothing of it.
+        """
+
     def stop(self) -> None: ...
 
     def add_vip(self, vip: str) -> None: ...

@@ -44,7 +44,7 @@ HostAction = (
 )  # fmt: skip
 StoreAction = act.SaveInstance | act.SaveDeployment | act.ForgetInstance | act.ForgetDeployment
 BalancerAction = (
-    act.ConfigureBalancer | act.SaveServers | act.StopBalancer | act.AddVip | act.RemoveVip | act.AddServer
+    act.ConfigureBalancer | act.SaveServers | act.Route | act.StopBalancer | act.AddVip | act.RemoveVip | act.AddServer
     | act.DrainServer | act.RemoveServer
 )  # fmt: skip
 
@@ -149,6 +149,8 @@ def _apply_to_balancer(action: BalancerAction, balancer: Balancer) -> None:
             balancer.configure(action.frontends, action.servers)
         case act.SaveServers():
             balancer.save(action.frontends, action.servers)
+        case act.Route():
+            balancer.route(action.frontends)
         case act.StopBalancer():
             balancer.stop()
         case act.AddVip():

@@ -159,6 +159,18 @@ def sessions_of(answer: str, backend: str, name: str) -> list[str]:
     ]
 
 
+def parse_routes(answer: str) -> dict[str, str]:
+    """``show map``: a line ``0x5577… KEY VALUE`` for each entry; anything else says that there is no such map."""
+    rows = (row.split() for row in answer.splitlines())
+    return {row[1]: row[2] for row in rows if len(row) == 3 and row[0].startswith("0x")}
+
+
+def new_version(answer: str) -> int | None:
+    """The number in what ``prepare map`` answers: ``New version created: 1``."""
+    found = re.search(r"New version created: ([0-9]+)", answer)
+    return int(found[1]) if found else None
+
+
 def master_pids(answer: str) -> list[int]:
     """The master's own pid in ``show proc``, as it is in its namespace."""
     return [int(row[0]) for row in _processes(answer) if row[1] == "master"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from orchestrator.drivers import _runtime as runtime
 from orchestrator.drivers._files import write_durably
 from orchestrator.drivers.process import ProgramFailed, plain_env, run
-from orchestrator.engine.rotation import layout
+from orchestrator.engine.rotation import routes, signature
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
 from orchestrator.render import haproxy as text
@@ -70,6 +70,7 @@ class HaproxyBalancer:
             vips = self._vips()
         try:
             info, servers = self._ask("show info"), self._ask("show servers state")
+            ways = self._ask(text.routes_command())
             sessions, left = runtime.parse_sessions(self._ask(text.sessions_command())), self._left()
         except BalancerAway as away:
             problem = "" if runtime.is_refused(away) else str(away)
@@ -79,7 +80,9 @@ class HaproxyBalancer:
         # What a reload left to the process before may still be on a server that is not in the file any more.
         gone = {key: count for key, count in left.items() if key not in seen and key[0] in backends}
         seen |= {key: ServerSeen("", 0, ServerState.DRAIN, up=True, sessions=count) for key, count in gone.items()}
-        return BalancerSeen(True, runtime.field(info, "description"), saved, seen, vips)
+        running, _, default = runtime.field(info, "description").partition(".")
+        turned = runtime.parse_routes(ways)
+        return BalancerSeen(True, running, saved, seen, vips, routes=signature(turned) if turned else default)
 
     def _left(self) -> Counter[runtime.Key]:
         """Sessions that processes before the last reload still have, by server."""
@@ -92,6 +95,7 @@ class HaproxyBalancer:
     def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         certificates = self._put_certificates(frontends)
+        write_durably(self._folder / text.ROUTES, "")  # where ports lead when it starts is in the file itself
         candidate = self._folder / "candidate.cfg"
         write_durably(candidate, text.config_text(frontends, servers))
         try:
@@ -102,15 +106,23 @@ class HaproxyBalancer:
             down = [key for key, server in self.observe().servers.items() if not server.up]
             before = self._saved()
             candidate.replace(self._config)
-            self._reload(layout(frontends), before)
+            self._reload(text.description(frontends), before)
             self._assert_down(down)
         else:
             candidate.replace(self._config)
-            self._start(layout(frontends))
+            self._start(text.description(frontends))
         self._drop_certificates(certificates)
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         write_durably(self._config, text.config_text(frontends, servers))
+
+    def route(self, frontends: Sequence[Frontend]) -> None:
+        answer = self._ask(text.new_routes_command())
+        version = runtime.new_version(answer)
+        if version is None:
+            raise Refused(f"HAProxy does not take other routes: {answer.strip()}")
+        for command in text.route_commands(version, routes(frontends)):
+            self._order(command)
 
     def _saved(self) -> str:
         """What its next start would read; whatever somebody has made of it."""
@@ -186,7 +198,8 @@ class HaproxyBalancer:
             if time.monotonic() > deadline:
                 raise BalancerAway("HAProxy does not end when asked to")
             _pause()
-        for path in (self._config, self._admin, self._master, self._folder / text.PEERS_SOCKET):
+        files = (text.ROUTES, text.PEERS_SOCKET)
+        for path in (self._config, self._admin, self._master, *(self._folder / name for name in files)):
             path.unlink(missing_ok=True)
         shutil.rmtree(self._certificates, ignore_errors=True)
 

@@ -16,6 +16,7 @@ from orchestrator.model.action import (
     DrainServer,
     Frontend,
     RemoveServer,
+    Route,
     SaveServers,
     Server,
     StopBalancer,
@@ -38,7 +39,7 @@ def balance(
     held: frozenset[Key] = frozenset(),
     now: float,
 ) -> tuple[Action, ...]:
-    """From what HAProxy serves to what it should: VIPs, file, frontends (start or reload), then rotation.
+    """From what HAProxy serves to what it should: VIPs, file, frontends (start or reload), routes, then rotation.
 
     ``leaving``: servers whose connections may go on until then (Unix seconds). ``held``: members that get no new
     connections, and stay, so that HAProxy goes on checking them (it does so while they drain).
@@ -54,6 +55,8 @@ def balance(
         return (*steps, ConfigureBalancer(fronts, servers))
     if seen.saved != rotation.fingerprint(fronts, servers):
         steps.append(SaveServers(fronts, servers))
+    if seen.routes != rotation.signature(rotation.routes(fronts)):
+        steps.append(Route(fronts))
     return (*steps, *_membership(fronts, servers, seen, (leaving, held), now))
 
 

@@ -10,13 +10,13 @@ from orchestrator.model.names import DeploymentId, MachineId
 from orchestrator.model.spec import Endpoint, Role, Visibility
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from orchestrator.model.record import DeploymentRecord, InstanceRecord
 
 
 def backend_name(deployment: DeploymentId, role: str, endpoint: Endpoint, ordinal: int) -> str:
-    """The frontend and backend of an endpoint; an instance endpoint has one for each ordinal."""
+    """The backend of an endpoint; an instance endpoint has one for each ordinal."""
     name = f"{deployment}.{role}.{endpoint.name}"
     return f"{name}.{ordinal}" if endpoint.visibility is Visibility.INSTANCE else name
 
@@ -76,11 +76,32 @@ def _serves(endpoint: Endpoint, ordinal: int) -> bool:
 
 
 def layout(wanted: Iterable[Frontend]) -> str:
-    """A short text that is the same for the same frontends: HAProxy carries it, so that it can be asked."""
-    return hashlib.sha256(repr(tuple(wanted)).encode()).hexdigest()[:16]
+    """A short text that is the same for the same VIP ports and backends: HAProxy carries it, so that it can be asked.
+
+    Which port leads to which backend is not in it: that can be changed while HAProxy runs.
+    """
+    every = tuple(wanted)
+    doors = ((f.address, f.protocol, f.traffic.tls, f.traffic.max_connections, f.traffic.idle_s) for f in every)
+    ports = sorted(repr(door) for door in doors)
+    backends = sorted(repr((f.name, f.protocol, f.check_path, f.traffic)) for f in every)
+    return _short((ports, backends))
+
+
+def routes(wanted: Iterable[Frontend]) -> dict[str, str]:
+    """Which backend each VIP port leads to."""
+    return {front.address: front.name for front in wanted}
+
+
+def signature(ways: Mapping[str, str]) -> str:
+    """A short text that is the same for the same routes."""
+    return _short(sorted(ways.items()))
 
 
 def fingerprint(wanted: Iterable[Frontend], members: Iterable[Server]) -> str:
     """Identifies a whole file of HAProxy's: frontends and the servers that it starts with."""
     whole = (tuple(wanted), tuple(sorted(members, key=lambda s: (s.backend, s.name))))
-    return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
+    return _short(whole)
+
+
+def _short(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]

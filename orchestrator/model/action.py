@@ -218,7 +218,9 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """A VIP port and the backend behind it; the backend has the frontend's name.
+    """A VIP port and the backend behind it, which has the name ``name``; HAProxy calls the port by its ``address``.
+
+    So a port can lead to another backend while HAProxy runs.
 
     A certificate is in it as a reference only: this value is printed and compared.
     """
@@ -229,6 +231,11 @@ class Frontend:
     protocol: Protocol
     check_path: str = ""
     traffic: Traffic = field(default_factory=Traffic)
+
+    @property
+    def address(self) -> str:
+        """``198.51.100.1:80``."""
+        return f"{self.vip}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +252,13 @@ class SaveServers:
 
     frontends: tuple[Frontend, ...]
     servers: tuple[Server, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Have every VIP port lead to the backend that it has in these frontends: all of them at once, without a reload."""
+
+    frontends: tuple[Frontend, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +344,7 @@ Action = (
     | CreateOverlay | CreateSeed | CreateDisk | GrowDisk | MoveVolume | SaveCopy
     | DefineDomain | EjectSeed | StartDomain | ShutDown | RestartServices | DestroyDomain | ResumeDomain
     | UndefineDomain | DeleteVolume
-    | ConfigureBalancer | SaveServers | StopBalancer | AddVip | RemoveVip | AddServer | DrainServer | RemoveServer
+    | ConfigureBalancer | SaveServers | Route | StopBalancer | AddVip | RemoveVip
+    | AddServer | DrainServer | RemoveServer
     | SaveInstance | SaveDeployment | ForgetInstance | ForgetDeployment
 )  # fmt: skip

@@ -212,8 +212,9 @@ class ServerSeen:
 class BalancerSeen:
     """HAProxy.
 
-    ``layout`` identifies the frontends that it runs with ("" when it does not run), ``saved`` the whole file that
-    its next start would read. ``problem``: why it could not be asked, "" if it could.
+    ``layout`` identifies the VIP ports and backends that it runs with ("" when it does not run), ``routes`` which port
+    leads to which backend, ``saved`` the whole file that its next start would read. ``problem``: why it could not be
+    asked, "" if it could.
     """
 
     running: bool = False
@@ -222,6 +223,7 @@ class BalancerSeen:
     servers: Mapping[tuple[str, str], ServerSeen] = field(default_factory=dict)
     vips: frozenset[str] = frozenset()
     problem: str = ""
+    routes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.rotation import fingerprint, layout
+from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.model.spec import Protocol
 from orchestrator.model.traffic import Balance, Sticky
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.model.action import Frontend, Server
     from orchestrator.model.secret import SecretRef
@@ -27,6 +27,8 @@ ADMIN_SOCKET = "haproxy.sock"
 MASTER_SOCKET = "master.sock"
 PEERS_SOCKET = "peers.sock"
 CERTIFICATES = "tls"
+# Where ports lead that lead elsewhere than in the file: empty on the disk, filled through the runtime socket only.
+ROUTES = "routes.map"
 COOKIE = "VMROLE"
 # A reload leaves connections to the process before it: they may take as long as the longest drain.
 LAST_S = 24 * 3600
@@ -37,13 +39,16 @@ REMEMBERED = "1h"
 def config_text(frontends: Sequence[Frontend], servers: Sequence[Server]) -> str:
     """The whole file. Its first line identifies frontends and servers, its description the frontends alone.
 
+    A port's ``default_backend`` is what is wanted when the file is written; while HAProxy runs its map may say
+    otherwise.
+
     Its sockets and certificates are named from the folder that HAProxy is started in: a path has no limit and no
     rule for spaces then.
     """
     lines = [
         HEADER + fingerprint(frontends, servers),
         "global",
-        f"    description {layout(frontends)}",
+        f"    description {description(frontends)}",
         f"    stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners",
         "    localpeer vmrole",
         f"    hard-stop-after {LAST_S}s",
@@ -62,6 +67,11 @@ def config_text(frontends: Sequence[Frontend], servers: Sequence[Server]) -> str
     return "\n".join(lines) + "\n"
 
 
+def description(frontends: Sequence[Frontend]) -> str:
+    """What HAProxy tells of itself: the layout, and where the ports lead as long as its map is empty."""
+    return f"{layout(frontends)}.{signature(routes(frontends))}"
+
+
 def certificate_file(certificate: SecretRef) -> str:
     """The name of a certificate's file in the folder ``CERTIFICATES``: another one for another value."""
     return f"{word(certificate.key or hashlib.sha256(certificate.source.encode()).hexdigest()[:16])}.pem"
@@ -70,7 +80,7 @@ def certificate_file(certificate: SecretRef) -> str:
 def _frontend(frontend: Frontend) -> list[str]:
     traffic, is_http = frontend.traffic, frontend.protocol is Protocol.HTTP
     lines = [
-        f"frontend {word(frontend.name)}",
+        f"frontend {word(frontend.address)}",
         f"    mode {_mode(frontend)}",
         f"    bind {word(frontend.vip)}:{frontend.port}{_tls(frontend)}",
         f"    timeout client {_ms(traffic.idle_s)}",
@@ -81,7 +91,8 @@ def _frontend(frontend: Frontend) -> list[str]:
         # In a reload a connection that waits for its next request gets that one answered before it is closed.
         lines += ["    option idle-close-on-response", "    option forwardfor"]
         lines.append(f"    http-request set-header X-Forwarded-Proto {'https' if traffic.tls else 'http'}")
-    return [*lines, f"    default_backend {word(frontend.name)}"]
+    # A backend that the map does not name, or that is not there, is the default one (2.6, "use_backend").
+    return [*lines, f"    use_backend %[fe_name,map({ROUTES})]", f"    default_backend {word(frontend.name)}"]
 
 
 def _tls(frontend: Frontend) -> str:
@@ -186,6 +197,21 @@ def down_command(backend: str, name: str) -> str:
 
 def delete_command(backend: str, name: str) -> str:
     return f"del server {word(backend)}/{word(name)}"
+
+
+def routes_command() -> str:
+    return f"show map {ROUTES}"
+
+
+def new_routes_command() -> str:
+    """Begin another version of the map; nobody sees it before it is committed."""
+    return f"prepare map {ROUTES}"
+
+
+def route_commands(version: int, ways: Mapping[str, str]) -> tuple[str, ...]:
+    """Fill a version of the map, and have it take the other's place: for every port at the same moment."""
+    added = [f"add map @{version:d} {ROUTES} {word(address)} {word(backend)}" for address, backend in ways.items()]
+    return (*added, f"commit map @{version:d} {ROUTES}")
 
 
 def of_process(pid: int, command: str) -> str:

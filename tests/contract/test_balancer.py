@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.drivers.haproxy import HaproxyBalancer
-from orchestrator.engine.rotation import fingerprint, layout
+from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.errors import Refused
 from orchestrator.model.action import Frontend, Server
 from orchestrator.model.spec import Protocol
@@ -23,6 +23,10 @@ FRONT = Frontend("hello.production.web.http", VIP, 80, Protocol.HTTP)
 OTHER = Frontend("hello.production.web.other", VIP, 81, Protocol.TCP)
 ONE = Server(FRONT.name, "web-0.g1", "127.0.0.1", 9001)
 TWO = Server(FRONT.name, "web-1.g1", "127.0.0.1", 9002)
+VIP2 = "198.51.100.2"
+BOTH = (FRONT, Frontend("hello.staging.web.http", VIP2, 80, Protocol.HTTP))
+SWAPPED = tuple(replace(front, vip=vip) for front, vip in zip(BOTH, (VIP2, VIP), strict=True))
+STAGED = replace(TWO, backend=BOTH[1].name, name="web-0.g1")
 
 
 def keys(*servers: Server) -> set[tuple[str, str]]:
@@ -66,6 +70,42 @@ class BalancerContract:
         seen = running.observe()
         assert seen.saved == fingerprint([FRONT], [TWO])
         assert (seen.layout, set(seen.servers)) == (layout([FRONT]), keys(ONE))
+
+    @pytest.fixture
+    def two_slots(self, running):
+        running.add_vip(VIP2)
+        running.configure(BOTH, [ONE, STAGED])
+        return running
+
+    def test_it_tells_which_port_leads_where(self, two_slots):
+        assert two_slots.observe().routes == signature(routes(BOTH))
+
+    def test_ports_that_are_exchanged_there_and_back(self, two_slots):
+        layout_before = two_slots.observe().layout
+        for fronts in (SWAPPED, SWAPPED, BOTH, SWAPPED):
+            two_slots.save(fronts, [ONE, STAGED])
+            two_slots.route(fronts)
+            seen = two_slots.observe()
+            assert (seen.routes, seen.layout) == (signature(routes(fronts)), layout_before)
+            assert seen.saved == fingerprint(fronts, [ONE, STAGED])
+            assert set(seen.servers) == keys(ONE, STAGED)
+
+    def test_a_reload_starts_with_the_ports_as_they_are_now(self, two_slots):
+        two_slots.route(SWAPPED)
+        two_slots.configure([*SWAPPED, OTHER], [ONE, STAGED])
+        assert two_slots.observe().routes == signature(routes([*SWAPPED, OTHER]))
+
+    def test_after_its_death_ports_lead_where_the_file_says(self, two_slots, kill):
+        two_slots.save(SWAPPED, [ONE, STAGED])
+        two_slots.route(SWAPPED)
+        kill()
+        two_slots.configure(SWAPPED, [ONE, STAGED])
+        assert two_slots.observe().routes == signature(routes(SWAPPED))
+
+    def test_a_server_comes_to_a_backend_whose_port_was_exchanged(self, two_slots):
+        two_slots.route(SWAPPED)
+        two_slots.add_server(TWO, SWAPPED[0])
+        assert set(two_slots.observe().servers) == keys(ONE, TWO, STAGED)
 
     def test_adding_a_server_twice(self, running):
         for _again in range(2):

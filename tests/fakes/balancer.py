@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from orchestrator.engine.rotation import fingerprint, layout
+from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.action import Frontend, Server
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
@@ -58,7 +58,8 @@ class FakeBalancer:
             )
             for key, server in self.servers.items()
         }
-        return BalancerSeen(True, layout(self.frontends), saved, servers, frozenset(self.vips))
+        turned = signature(routes(self.frontends))
+        return BalancerSeen(True, layout(self.frontends), saved, servers, frozenset(self.vips), routes=turned)
 
     def _effect(self, name: str, subject: str = "") -> None:
         if self.is_away:
@@ -85,6 +86,14 @@ class FakeBalancer:
         self._effect("save")
         self._file = (tuple(frontends), tuple(servers))
 
+    def route(self, frontends: Sequence[Frontend]) -> None:
+        self._effect("route")
+        if not self.is_running:
+            raise BalancerAway("HAProxy does not run")
+        if layout(frontends) != layout(self.frontends):
+            raise Refused("no such port or backend")
+        self.frontends = tuple(frontends)
+
     def stop(self) -> None:
         self._effect("stop")
         self.kill()
@@ -102,7 +111,7 @@ class FakeBalancer:
         self._effect("add_server", server.name)
         if not self.is_running:
             raise BalancerAway("HAProxy does not run")
-        if server.backend != frontend.name or frontend not in self.frontends:
+        if server.backend != frontend.name or frontend.name not in {front.name for front in self.frontends}:
             raise Refused(f"no backend {server.backend}")
         self.servers.setdefault((server.backend, server.name), server)
         self.states[server.backend, server.name] = ServerState.READY

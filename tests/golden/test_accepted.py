@@ -53,7 +53,8 @@ def test_libvirt_itself(name):
 def test_haproxy(tmp_path: Path):
     path = tmp_path / "haproxy.cfg"
     path.write_text(RENDERED["haproxy.cfg"]())
-    done = run("haproxy", "-c", "-f", str(path))
+    (tmp_path / haproxy.ROUTES).touch()
+    done = run("haproxy", "-c", "-C", str(tmp_path), "-f", str(path))
     assert done.returncode == 0, done.stderr
     assert "[WARNING]" not in done.stderr
     assert haproxy.saved_fingerprint(path.read_text()) != ""

@@ -5,20 +5,24 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.engine.balance import balance
-from orchestrator.engine.rotation import fingerprint, frontends, layout, servers
+from orchestrator.engine.rotation import fingerprint, frontends, layout, routes, servers, signature
 from orchestrator.model.action import (
     AddServer,
     AddVip,
     ConfigureBalancer,
     DrainServer,
     RemoveServer,
+    Route,
     SaveServers,
     Server,
     StopBalancer,
 )
+from orchestrator.model.names import DeploymentId
+from orchestrator.model.spec import Protocol
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
 from tests.fakes.build import GOSSIP, HTTP, NOW, SSH, deployment, record, role, service, web
 
+STAGING = DeploymentId("hello", "staging")
 ROLE = role(endpoints=(HTTP, SSH, GOSSIP))
 FRONTS = frontends([deployment(service(role()))])
 ONE, TWO = (Server(FRONTS[0].name, f"web-{n}.g1", f"198.18.0.{10 + n}", 8080) for n in range(2))
@@ -30,7 +34,14 @@ def steps_of(wanted, members, seen, *, leaving=None, held=frozenset(), now=NOW):
 
 def serving(*members: Server, **changes: object) -> BalancerSeen:
     seen = {(s.backend, s.name): ServerSeen(s.address, s.port, ServerState.READY, True) for s in members}
-    known = BalancerSeen(True, layout(FRONTS), fingerprint(FRONTS, members), seen, frozenset({"198.51.100.1"}))
+    known = BalancerSeen(
+        True,
+        layout(FRONTS),
+        fingerprint(FRONTS, members),
+        seen,
+        frozenset({"198.51.100.1"}),
+        routes=signature(routes(FRONTS)),
+    )
     return replace(known, **changes)
 
 
@@ -58,6 +69,18 @@ def test_frontends_do_not_depend_on_the_order_of_deployments():
     assert fingerprint(FRONTS, (ONE, TWO)) == fingerprint(FRONTS, (TWO, ONE)) != fingerprint(FRONTS, (ONE,))
 
 
+def test_two_deployments_that_have_exchanged_their_vips_are_the_same_layout_with_other_routes():
+    one, two = deployment(service(ROLE)), deployment(service(ROLE), id=STAGING, vip="198.51.100.2")
+    before = frontends([one, two])
+    after = frontends([replace(one, vip=two.vip), replace(two, vip=one.vip)])
+    assert layout(before) == layout(after)
+    assert signature(routes(before)) != signature(routes(after))
+    assert fingerprint(before, ()) != fingerprint(after, ())
+    other = replace(ROLE, endpoints=(replace(HTTP, protocol=Protocol.TCP), SSH))
+    changed = [deployment(service(other), vip=two.vip), replace(two, vip=one.vip)]
+    assert layout(before) != layout(frontends(changed))
+
+
 @pytest.mark.parametrize(
     ("wanted", "members", "seen", "steps"),
     [
@@ -68,6 +91,10 @@ def test_frontends_do_not_depend_on_the_order_of_deployments():
         (FRONTS, (ONE,), serving(ONE, layout="other"), [ConfigureBalancer]),
         (FRONTS, (ONE,), serving(ONE, running=False), [ConfigureBalancer]),
         (FRONTS, (ONE,), serving(ONE, saved="other"), [SaveServers]),
+        (FRONTS, (ONE,), serving(ONE, routes="other"), [Route]),
+        (FRONTS, (ONE, TWO), serving(ONE, routes="other"), [SaveServers, Route, AddServer]),
+        (FRONTS, (), serving(ONE, routes="other"), [SaveServers, Route, RemoveServer]),
+        (FRONTS, (ONE,), serving(ONE, routes="other", layout="other"), [ConfigureBalancer]),
         (FRONTS, (ONE,), serving(ONE, vips=frozenset()), [AddVip]),
         (FRONTS, (ONE, TWO), serving(ONE), [SaveServers, AddServer]),
         (FRONTS, (), serving(ONE), [SaveServers, RemoveServer]),

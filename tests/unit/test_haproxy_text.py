@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.engine.rotation import fingerprint, frontends, layout
+from orchestrator.engine.rotation import fingerprint, frontends, layout, routes, signature
 from orchestrator.model.action import Server
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.spec import Protocol, Tls, Traffic
@@ -49,6 +49,8 @@ HOSTILE = [
         haproxy.session_command,
         lambda t: haproxy.config_text([replace(FRONTS[0], traffic=Traffic(tls=Tls(CERTIFICATE, t or "?")))], []),
         lambda t: haproxy.delete_command("b", t),
+        lambda t: haproxy.route_commands(1, {"198.51.100.1:80": t}),
+        lambda t: haproxy.route_commands(1, {t: "b"}),
         lambda t: haproxy.state_command(t, "s", "drain"),
         lambda t: haproxy.state_command("b", "s", t),
         lambda t: haproxy.config_text([replace(FRONTS[0], vip=t)], []),
@@ -74,8 +76,19 @@ def test_a_path_with_a_query_is_a_path():
 def test_the_file_identifies_itself():
     text = haproxy.config_text(FRONTS, [SERVER])
     assert haproxy.saved_fingerprint(text) == fingerprint(FRONTS, [SERVER])
-    assert f"description {layout(FRONTS)}\n" in text
+    assert f"description {layout(FRONTS)}.{signature(routes(FRONTS))}\n" in text
     assert haproxy.saved_fingerprint("global\n") == haproxy.saved_fingerprint("") == ""
+
+
+def test_a_port_leads_where_the_map_says_else_to_its_own_backend():
+    text = lines(FRONTS[0])
+    at = text.index("frontend 198.51.100.1:80")
+    assert text.index("use_backend %[fe_name,map(routes.map)]") > at
+    assert text.index(f"default_backend {FRONTS[0].name}") > at
+    assert haproxy.route_commands(3, routes(FRONTS)) == (
+        f"add map @3 routes.map 198.51.100.1:80 {FRONTS[0].name}",
+        "commit map @3 routes.map",
+    )
 
 
 def test_the_order_of_servers_does_not_change_the_file():

@@ -33,5 +33,14 @@ def test_only_the_sessions_that_a_server_has_taken_are_ended():
     assert runtime.sessions_of(SESSIONS, "d", "web-9.g1") == runtime.sessions_of("", "d", "web-0.g1") == []
 
 
+def test_routes():
+    said = "0x55cbd8a1b060 198.51.100.1:80 hello.staging.web.http\n\n"
+    assert runtime.parse_routes(said) == {"198.51.100.1:80": "hello.staging.web.http"}
+    assert runtime.parse_routes("Unknown map identifier. Please use #<id> or <file>.\n\n") == {}
+    assert runtime.parse_routes("") == {}
+    assert runtime.new_version("New version created: 12\n\n") == 12
+    assert runtime.new_version("Unknown map identifier. Please use #<id> or <file>.\n") is None
+
+
 def test_sessions_now():
     assert runtime.parse_sessions(STAT) == {("d", "web-0.g1"): 2, ("d", "web-1.g1"): 0, ("d", "BACKEND"): 2}
