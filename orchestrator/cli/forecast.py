@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.view import table
+from orchestrator.engine.difference import Change, changes
 from orchestrator.engine.fate import DiskFate, created, fates
 from orchestrator.model import action as act
 from orchestrator.model.making import MachineSpec, is_same_but_larger
@@ -94,10 +95,18 @@ def forecast_text(intent: Intent, record: DeploymentRecord, plan: Plan, volumes:
     """Everything, as a page."""
     found = forecasts(intent, record, plan, volumes)
     steps = actions(plan, str(record.id))
-    if intent.deployment(record.id) == record and not steps and all(fate.does == "keep" for fate in found):
+    known = intent.deployment(record.id)
+    if known == record and not steps and all(fate.does == "keep" for fate in found):
         return f"{record.id.title}: nothing to change"
     head = f"{record.id.title}: revision {record.revision}, VIP {record.vip}"
-    return "\n".join([head, *(f"  {step}" for step in steps), fate_table(found)])
+    changed = [change_table(told)] if known is not None and (told := changes(known, record)) else []
+    return "\n".join([head, *changed, *(f"  {step}" for step in steps), fate_table(found)])
+
+
+def change_table(told: Sequence[Change]) -> str:
+    """A line for each field that the file changes, with what it costs."""
+    rows = [(change.path, change.was or "-", change.will_be or "-", change.costs) for change in told]
+    return table(("FIELD", "WAS", "WILL BE", "COSTS"), rows)
 
 
 def fate_table(found: Sequence[Forecast]) -> str:
@@ -112,11 +121,16 @@ def fate_table(found: Sequence[Forecast]) -> str:
 
 def forecast_json(intent: Intent, record: DeploymentRecord, plan: Plan, volumes: frozenset[str]) -> dict[str, object]:
     """The same for scripts."""
+    known = intent.deployment(record.id)
     return {
         "service": record.id.service,
         "slot": record.id.slot,
         "revision": record.revision,
         "vip": record.vip,
+        "changes": [
+            {"path": c.path, "was": c.was, "will_be": c.will_be, "cost": c.cost.value, "costs": c.costs}
+            for c in (changes(known, record) if known is not None else ())
+        ],
         "steps": actions(plan, str(record.id)),
         "instances": [
             {"name": f.name, "does": f.does, "disks": disks_json(f.disks), "why": f.why}

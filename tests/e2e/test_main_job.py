@@ -79,6 +79,8 @@ def test_the_file_changes_and_the_deployment_follows(lab, tmp_path):
     changed["roles"]["web"]["endpoints"]["direct"] = {"port": "9000-9001", "target": 80, "visibility": "instance"}
     forecast = json.loads(lab.ok("plan", write(path, changed), "--json").out)
     assert [(i["name"], i["does"]) for i in forecast["instances"]] == [("web-0", "upgrade"), ("web-1", "create")]
+    costs = {change["path"].removeprefix("roles.web."): change["cost"] for change in forecast["changes"]}
+    assert costs == {"instances": "instances", "size.memory": "machines", "endpoints.direct": "reload"}
     lab.ok("up", str(path))
 
     status = lab.status("app")

@@ -13,7 +13,7 @@ from orchestrator.model.making import MachineSpec
 from orchestrator.model.record import Intent
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Certificate, Command, File, Setup, User, When
-from orchestrator.model.spec import Disk, DiskKind, Endpoint, Platform, Protocol, Size, Tls, Traffic
+from orchestrator.model.spec import Disk, DiskKind, Endpoint, Platform, Protocol, Ready, Size, Tls, Traffic
 from orchestrator.model.traffic import Balance, Check, Sticky
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, HostSeen, Lease, World
@@ -140,6 +140,15 @@ def _forecast() -> str:
     return forecast_text(empty, wanted, plan(future, World({"local": HostSeen("local")}), NOW), frozenset()) + "\n"
 
 
+def _changed() -> str:
+    """The same service, to be changed in every way that costs something else."""
+    intent = Intent(OWNER, (deployment(service(role(instances=2))),))
+    later = role(instances=3, size=Size(2, 1024), ready=Ready(timeout_s=60.0))
+    wanted = deployment(service(later, role("db", endpoints=())), revision=2)
+    future = replace(intent, deployments=(wanted,))
+    return forecast_text(intent, wanted, plan(future, World({"local": HostSeen("local")}), NOW), frozenset()) + "\n"
+
+
 RENDERED: dict[str, Callable[[], str]] = {
     "domain-kvm.xml": lambda: _domain("kvm"),
     "domain-tcg.xml": lambda: _domain("tcg"),
@@ -169,4 +178,5 @@ RENDERED: dict[str, Callable[[], str]] = {
     "status.json": lambda: _status(lambda p, d, _now: json.dumps(status_json(p, d), indent=2) + "\n"),
     "status.txt": lambda: _status(lambda p, d, now: status_text(p, d, now) + "\n"),
     "plan.txt": _forecast,
+    "plan-change.txt": _changed,
 }

@@ -1,0 +1,263 @@
+"""What a changed service file changes, field by field in the file's own words, and what each change costs. Pure.
+
+The table below says it by the field's path; that it says the truth is checked against what makes machines differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from orchestrator.model.secret import SecretRef
+from orchestrator.model.setup import Command, Setup, When
+from orchestrator.model.spec import Disk, DiskKind, Endpoint, Ready, Role, Rung, Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from orchestrator.model.record import DeploymentRecord
+
+Path = tuple[str, ...]
+
+
+class Cost(Enum):
+    """What a change is paid with, the least first."""
+
+    NOTHING = "nothing"
+    BALANCER = "reload"
+    GROW = "grow"
+    COUNT = "instances"
+    MACHINE = "machines"
+
+
+# By the field's path within its role, the longest that fits.
+COSTS: Mapping[Path, Cost] = {
+    ("image",): Cost.MACHINE,
+    ("instances",): Cost.COUNT,
+    ("size",): Cost.MACHINE,
+    ("endpoints",): Cost.BALANCER,
+    ("setup",): Cost.MACHINE,
+    ("after",): Cost.NOTHING,
+    ("ready",): Cost.NOTHING,
+    ("local_storage",): Cost.MACHINE,
+    ("local_storage", "*", "size"): Cost.GROW,
+    ("volumes",): Cost.MACHINE,
+    ("volumes", "*", "size"): Cost.GROW,
+    ("stop",): Cost.NOTHING,
+    ("upgrade",): Cost.NOTHING,
+    ("repair",): Cost.NOTHING,
+}
+# The file's words for what the values call otherwise; "" where the field's own fields stand in its place.
+WORDS: Mapping[tuple[type, str], Path] = {
+    (Endpoint, "ports"): ("port",),
+    (Endpoint, "check_path"): ("check", "path"),
+    (Endpoint, "traffic"): (),
+    (Traffic, "max_per_instance"): ("max_connections_per_instance",),
+    (Traffic, "idle_s"): ("idle_timeout",),
+    (Ready, "ssh_user"): ("ssh", "user"),
+    (Ready, "ssh_key"): ("ssh", "key"),
+    (Disk, "is_clean"): ("clean_on_reimage",),
+}
+SETUP_WORDS: Mapping[str, Path] = {
+    "user_parts": ("user_data",),
+    "administrator_password": ("administrator",),
+    "ntp_servers": ("ntp",),
+    "dns_servers": ("dns", "servers"),
+    "dns_search": ("dns", "search"),
+    "is_static": ("network",),
+    "join": ("domain_join",),
+}
+COMMANDS = {When.FIRST_BOOT: "run", When.EVERY_BOOT: "run_every_boot", When.START_UP: "startup_tasks"}
+DISKS = {DiskKind.LOCAL: "local_storage", DiskKind.VOLUME: "volumes"}
+NAMED = {"endpoints", *DISKS.values()}
+UNITS = {"size_mib": "MiB", "memory_mib": "MiB", "disk_gib": "GiB"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field: its path in the file, what it ``was`` and ``will_be`` ("" : not there), and what that costs.
+
+    ``costs`` says it in words. What is in ``setup`` is not shown, as passwords may be in it.
+    """
+
+    path: str
+    was: str
+    will_be: str
+    cost: Cost
+    costs: str
+
+
+def changes(old: DeploymentRecord, new: DeploymentRecord) -> tuple[Change, ...]:
+    """Every field that differs between two revisions of a deployment, in the order of the file."""
+    found: list[Change] = [] if old.vip == new.vip else [_vip(old, new)]
+    names = [role.name for role in new.service.roles]
+    names += [role.name for role in old.service.roles if role.name not in names]
+    for name in names:
+        found += _role(old, new, name)
+    return tuple(found)
+
+
+def _vip(old: DeploymentRecord, new: DeploymentRecord) -> Change:
+    costs = "HAProxy listens on the new address; connections to the old one end"
+    return Change("vip", old.vip, new.vip, Cost.BALANCER, costs)
+
+
+def _role(old: DeploymentRecord, new: DeploymentRecord, name: str) -> list[Change]:
+    before, after = old.service.role(name), new.service.role(name)
+    if after is None:
+        costs = f"{_instances(old.count(name))} deleted; volumes are kept"
+        return [Change(f"roles.{name}", "there", "", Cost.COUNT, costs)]
+    if before is None:
+        return [Change(f"roles.{name}", "", "new", Cost.COUNT, f"{_instances(new.count(name))} made")]
+    was, will_be = dict(_fields(before)), dict(_fields(after))
+    was |= {("image",): _image(old, before), ("instances",): str(old.count(name))}
+    will_be |= {("image",): _image(new, after), ("instances",): str(new.count(name))}
+    paths = [path for path in [*will_be, *(p for p in was if p not in will_be)] if was.get(path) != will_be.get(path)]
+    # Of what is new or goes, as a whole, the single fields are not told.
+    whole = {path for path in paths if len(path) == 2 and path[0] in NAMED and not (path in was and path in will_be)}
+    paths = [path for path in paths if path in whole or path[:2] not in whole]
+    return [_change(old, new, after, path, (was.get(path, ""), will_be.get(path, ""))) for path in paths]
+
+
+def _change(old: DeploymentRecord, new: DeploymentRecord, role: Role, path: Path, values: tuple[str, str]) -> Change:
+    cost = _cost(old, new, role, path)
+    shown = ("", "changed") if path[0] == "setup" else (_short(values[0]), _short(values[1]))
+    return Change(f"roles.{role.name}.{'.'.join(path)}", *shown, cost, _costs(cost, old, new, role))
+
+
+def _cost(old: DeploymentRecord, new: DeploymentRecord, role: Role, path: Path) -> Cost:
+    if path == ("image",) and old.digests.get(role.name) == new.digests.get(role.name):
+        return Cost.NOTHING  # another name of the same image
+    before = old.service.role(role.name)
+    # Windows' own firewall is set up with the ports that endpoints lead to.
+    is_port = path[0] == "endpoints" and before is not None and old.machine(before).ports != new.machine(role).ports
+    return Cost.MACHINE if is_port and path[2:] in {(), ("target",)} else cost_of(path)
+
+
+def cost_of(path: Path) -> Cost:
+    """What the table says of a field of a role. Raises LookupError for one that it does not know."""
+    fitting = [
+        row for row in COSTS if len(row) <= len(path) and all(a in {"*", b} for a, b in zip(row, path, strict=False))
+    ]
+    if not fitting:
+        raise LookupError(f"no cost is known of {'.'.join(path)}")
+    return COSTS[max(fitting, key=len)]
+
+
+def _costs(cost: Cost, old: DeploymentRecord, new: DeploymentRecord, role: Role) -> str:
+    fewer = old.count(role.name) - new.count(role.name)
+    kept = min(old.count(role.name), new.count(role.name))
+    match cost:
+        case Cost.NOTHING:
+            return "nothing: no machine is touched"
+        case Cost.BALANCER:
+            return "HAProxy is told; no machine is touched, no other connection is cut"
+        case Cost.GROW:
+            return f"the disk grows on {_instances(kept)}, which stay{'s' if kept == 1 else ''} as they are"
+        case Cost.COUNT:
+            return f"{_instances(fewer)} deleted; volumes are kept" if fewer > 0 else f"{_instances(-fewer)} more"
+        case Cost.MACHINE:
+            return _machines(kept, min(kept, role.upgrade.domains), role.upgrade.away(new.count(role.name)))
+
+
+def _machines(count: int, domains: int, away: int) -> str:
+    gets = "gets" if count == 1 else "get"
+    way = "1 upgrade domain" if domains == 1 else f"{domains} upgrade domains"
+    return f"{_instances(count)} {gets} a new machine: {way}, at most {away} away at once"
+
+
+def _instances(count: int) -> str:
+    return "1 instance" if count == 1 else f"{count} instances"
+
+
+def _image(record: DeploymentRecord, role: Role) -> str:
+    return f"{role.image} ({record.digests.get(role.name, '')[:19]})"
+
+
+def _fields(role: Role) -> Iterator[tuple[Path, str]]:
+    """Each leaf of a role by its path in the file, but its name."""
+    for field in fields(role):
+        value = getattr(role, field.name)
+        if field.name == "setup":
+            yield from _setup(value)
+        elif field.name == "disks":
+            for disk in value:
+                yield from _named((DISKS[disk.kind], disk.name), disk)
+        elif field.name == "endpoints":
+            for endpoint in value:
+                yield from _named(("endpoints", endpoint.name), endpoint)
+        elif field.name not in {"name", "image", "instances"}:
+            yield from _leaves((_word(Role, field.name)), value)
+
+
+def _named(path: Path, thing: Disk | Endpoint) -> Iterator[tuple[Path, str]]:
+    """The leaves of something that has a name in the file; its path alone says that it is there."""
+    yield path, "there"
+    for field in fields(thing):
+        if field.name not in {"name", "kind"}:
+            value = getattr(thing, field.name)
+            unit = f" {UNITS[field.name]}" if field.name in UNITS else ""
+            yield from _leaves((*path, *_word(type(thing), field.name)), value, unit)
+
+
+def _leaves(path: Path, value: object, unit: str = "") -> Iterator[tuple[Path, str]]:
+    if is_dataclass(value) and not isinstance(value, SecretRef) and not _is_leaf(value):
+        for field in fields(value):
+            inner = f" {UNITS[field.name]}" if field.name in UNITS else ""
+            yield from _leaves((*path, *_word(type(value), field.name)), getattr(value, field.name), inner)
+    else:
+        yield path, f"{_text(value)}{unit}"
+
+
+def _is_leaf(value: object) -> bool:
+    """Whether a value is one in the file, too: it says of itself how it is written."""
+    return type(value).__str__ is not object.__str__ and not isinstance(value, Rung)
+
+
+def _setup(setup: Setup) -> Iterator[tuple[Path, str]]:
+    for field in fields(setup):
+        value = getattr(setup, field.name)
+        if field.name == "commands":
+            yield from _commands(value)
+        elif field.name == "settings":
+            yield from ((("setup", "settings", key), text) for key, text in value)
+        else:
+            yield ("setup", *SETUP_WORDS.get(field.name, (field.name,))), repr(value)
+
+
+def _commands(commands: tuple[Command, ...]) -> Iterator[tuple[Path, str]]:
+    for when, word in COMMANDS.items():
+        yield ("setup", word), repr([command for command in commands if command.when is when])
+
+
+def _word(kind: type, name: str) -> Path:
+    if (kind, name) in WORDS:
+        return WORDS[kind, name]
+    for unit in ("_s", "_mib", "_gib"):
+        name = name.removesuffix(unit)
+    return (name.removeprefix("is_"),)
+
+
+def _text(value: object) -> str:  # noqa: PLR0911 - one line a kind of value
+    match value:
+        case None | () | "":
+            return "not set"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g} s"
+        case Enum():
+            return str(value.value)
+        case SecretRef():
+            return f"secret: {value.source}"
+        case (int(first), int(last)):
+            return f"{first}" if first == last else f"{first}-{last}"
+        case tuple():
+            return ", ".join(getattr(item, "name", None) or str(item) for item in value)
+        case _:
+            return str(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}…"
