@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("vmrole", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("vmrole")
 
 GUARDED = ("unit", "golden")
 FORBIDDEN = (
