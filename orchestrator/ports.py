@@ -134,6 +134,9 @@ class Host(Protocol):
     def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
         """One guest agent command and its answer's ``return``. Raises AgentSilent, AgentRefused."""
 
+    def processor_times(self, domains: Sequence[str]) -> dict[str, float]:
+        """Seconds of processor time that each of these has used since it was started; not of one that is off."""
+
     def watch(self, wake: Callable[[], None]) -> None:
         """From now on call ``wake`` (from any thread) when a domain or an agent changes its state."""
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "up": ("service", "Create or change a deployment from a service file, and wait until it is ready."),
     "plan": ("service", "Show what `up` would do, and what becomes of each disk."),
     "scale": ("scale", "Change how many instances a role has."),
+    "autoscale": ("autoscale", "Show what autoscale sees, and what it would do now."),
     "down": ("down", "Delete a deployment."),
     "reboot": ("verbs", "Reboot instances, out of rotation meanwhile; every disk is kept."),
     "reimage": ("verbs", "Make instances anew from their image; local storage and volumes are kept."),

@@ -69,7 +69,7 @@ def _set_aside_if_damaged(context: Context) -> Path | None:
 
 
 def _rebuild(wiring: Wiring) -> int:
-    from orchestrator.engine.recover import copies, instances
+    from orchestrator.engine.recover import copies, counted, instances
     from orchestrator.model.record import Event
 
     hosts = wiring.loop.see().hosts
@@ -78,13 +78,15 @@ def _rebuild(wiring: Wiring) -> int:
             raise HostAway(host.problem, "recovery needs every host to answer: what it cannot see it would lose")
     intent, now, count = wiring.store.intent(), wiring.clock.now(), 0
     for key, (name, copy) in sorted(copies(hosts.values()).items()):
-        record = intent.deployment(key)
-        if record is None:
-            record = _read(wiring.hosts[name], copy.file)
+        stored = intent.deployment(key)
+        record = stored if stored is not None else _read(wiring.hosts[name], copy.file)
+        found = instances(record, hosts, intent.owner, _bases(wiring, hosts.values()), now)
+        if stored is None:
+            record = counted(record, found)
             wiring.store.save_deployment(record, Event(now, str(key), "recovered", f"from host {name}", "recover"))
             count += 1
         known = {instance.id for instance in intent.members(key)}
-        for instance in instances(record, hosts, intent.owner, _bases(wiring, hosts.values()), now):
+        for instance in found:
             if instance.id not in known:
                 event = Event(now, str(instance.id), "recovered", f"from host {instance.host}", "recover")
                 wiring.store.save_instance(instance, event)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.deployments import MARGIN_S, Time, confirm, find_deployment, settle, slot_option
-from orchestrator.config.schema import MAX_INSTANCES
+from orchestrator.config.scaleform import MAX_INSTANCES
 from orchestrator.errors import StoreConflict, UserError, VmroleError
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from orchestrator.engine.plan import Plan
     from orchestrator.engine.status import InstanceStatus
+    from orchestrator.model.load import Autoscale
+    from orchestrator.model.spec import Role
 
 RED, YELLOW = (State.FAILED, State.UNHEALTHY), (State.UNKNOWN, State.BUSY)
 COLOURS = {State.READY: "green", **dict.fromkeys(RED, "red"), **dict.fromkeys(YELLOW, "yellow")}
@@ -68,12 +70,22 @@ def status_json(plan: Plan, record: DeploymentRecord) -> dict[str, object]:
                 "name": role.name,
                 "desired": record.count(role.name) if record.wanted is Wanted.UP else 0,
                 "ready": sum(s.state is State.READY for s in statuses if s.record.id.role == role.name),
+                "autoscale": autoscale_json(role.autoscale) if role.autoscale is not None else None,
                 "image": role.image,
                 "digest": record.digests[role.name],
             }
             for role in record.service.roles
         ],
         "instances": [instance_json(status) for status in statuses],
+    }
+
+
+def autoscale_json(wish: Autoscale) -> dict[str, object]:
+    return {
+        "min": wish.least,
+        "max": wish.most,
+        "target": {wish.figure.value: wish.target},
+        "cool_down": wish.cool_down_s,
     }
 
 
@@ -127,6 +139,7 @@ def status_text(plan: Plan, record: DeploymentRecord, now: float) -> str:
         f"{record.id.service} ({record.id.slot}): {state_of(plan, record)}, {ready} of {len(statuses)} ready, "
         f"revision {record.revision}, VIP {record.vip}" + (f" ({ports})" if ports else "") + _paused(record, now)
     )
+    head += "".join(f"\n{_between(record, role, role.autoscale)}" for role in record.service.roles if role.autoscale)
     rows = [
         (
             status.record.id.name,
@@ -141,6 +154,10 @@ def status_text(plan: Plan, record: DeploymentRecord, now: float) -> str:
         for status in statuses
     ]
     return head + "\n" + table(("INSTANCE", "STATE", "STAGE", "FOR", "GEN", "HOST", "DIP", "REASON"), rows)
+
+
+def _between(record: DeploymentRecord, role: Role, wish: Autoscale) -> str:
+    return f"{role.name}: {record.count(role.name)} instances, {wish}"
 
 
 def _paused(record: DeploymentRecord, now: float) -> str:

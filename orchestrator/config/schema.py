@@ -13,12 +13,12 @@ from orchestrator.config.fields import STRICT, Line, Mode, Owner
 from orchestrator.config.quantities import bounded, mebibytes, seconds
 from orchestrator.config.ready import ReadyForm
 from orchestrator.config.repairform import MaybeRepair, RepairForm, repair_of
+from orchestrator.config.scaleform import MAX_INSTANCES, AutoscaleForm
 from orchestrator.config.setupform import SetupForm
 from orchestrator.config.upgradeform import UpgradeForm
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
 
-MAX_INSTANCES = 200
 # How pydantic's own words are said to a user; the rest of its messages are plain enough.
 WORDS = {
     "missing": "is missing",
@@ -148,6 +148,7 @@ class RoleForm(_Form):
     upgrade: UpgradeForm = UpgradeForm()
     repair: MaybeRepair = RepairForm()
     after: list[Name] = []
+    autoscale: AutoscaleForm | None = None
 
     @model_validator(mode="after")
     def _disks_fit(self) -> RoleForm:
@@ -172,6 +173,11 @@ class RoleForm(_Form):
         is_bare = ready.via is spec.Via.NETWORK and not ready.probes
         return replace(ready, probes=self._endpoint_probes()) if is_bare else ready
 
+    def _instances(self) -> int:
+        """As many as are said; without that the fewest that autoscale may leave."""
+        is_said = "instances" in self.model_fields_set or self.autoscale is None
+        return self.instances if is_said or self.autoscale is None else self.autoscale.min
+
     def _disks(self) -> tuple[spec.Disk, ...]:
         """Sorted by where they are mounted, so that /srv comes before /srv/data."""
         found = [form.value(name) for name, form in self.local_storage.items()]
@@ -182,7 +188,7 @@ class RoleForm(_Form):
         return spec.Role(
             name,
             self.image,
-            self.instances,
+            self._instances(),
             self.size.value(),
             tuple(endpoint.value(key) for key, endpoint in self.endpoints.items()),
             self.setup.value(),
@@ -192,6 +198,7 @@ class RoleForm(_Form):
             self.stop.value(),
             repair_of(self.repair),
             tuple(self.after),
+            self.autoscale.value() if self.autoscale else None,
         )
 
 

@@ -11,7 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.control.looks import Look, await_all
+from orchestrator.control.processors import Processors
 from orchestrator.control.workers import Workers
+from orchestrator.engine.load import loads
 from orchestrator.engine.pulse import pulses
 from orchestrator.engine.status import since
 from orchestrator.errors import VmroleError
@@ -22,6 +24,8 @@ from orchestrator.model.world import PANIC, BalancerSeen, GuestSeen, HostSeen, P
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from orchestrator.model.load import Load
+    from orchestrator.model.names import DeploymentId
     from orchestrator.model.pulse import Pulse
     from orchestrator.model.record import InstanceRecord, Intent
     from orchestrator.ports import Balancer, Guests, Host
@@ -43,6 +47,7 @@ class Lanes:
         self.host = Workers(1, name=f"look-{host}")
         self.consoles = Workers(1, name=f"console-{host}")
         self.slow = Workers(AT_ONCE_SLOW, name=f"slow-{host}")
+        self.figures = Workers(1, name=f"figures-{host}")
         self.guests = self._fresh()
 
     def _fresh(self) -> Workers:
@@ -54,7 +59,7 @@ class Lanes:
         self.guests = self._fresh()
 
     def close(self) -> None:
-        for workers in (self.host, self.consoles, self.slow, self.guests):
+        for workers in (self.host, self.consoles, self.figures, self.slow, self.guests):
             workers.close()
 
 
@@ -73,6 +78,8 @@ class Observer:
         self._of_consoles: dict[MachineId, Look[tuple[str, ...]]] = {}
         self._has_looked = False
         self._pulses: Mapping[MachineId, Pulse] = {}
+        self._loads: Mapping[tuple[DeploymentId, str], Load] = {}
+        self._processors = Processors(hosts, {name: lanes.figures for name, lanes in self._lanes.items()})
         self._wake: Callable[[], None] = lambda: None
 
     def watch(self, wake: Callable[[], None]) -> None:
@@ -90,9 +97,11 @@ class Observer:
         telling = [r for r in running if _id(r) in silent or _is_telling(r, guests[_id(r)], now)]
         telling += [record for record in intent.instances if _has_panicked(record, hosts)]
         world = World(hosts, guests, self._consoles(telling, now), balancer, trouble, full)
+        world = replace(world, processors=self._processors.look(intent, now))
         self._pulses = pulses(self._pulses, intent, world, now)
+        self._loads = loads(self._loads, intent, world, now)
         self._has_looked = True
-        return replace(world, pulses=self._pulses)
+        return replace(world, pulses=self._pulses, loads=self._loads)
 
     def outdate(self, track: str, host: str) -> None:
         """Something was done to ``track`` on ``host`` ("": on none): what is being looked at there was before it."""

@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import BalancerAway
-from orchestrator.model.world import ServerSeen, ServerState
+from orchestrator.model.world import BackendSeen, ServerSeen, ServerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -143,6 +143,23 @@ def parse_sessions(answer: str) -> dict[Key, int]:
     """Sessions now, from ``show stat``: columns pxname, svname, …, scur is the fifth; a backend is named BACKEND."""
     rows = (row.split(",") for row in answer.splitlines() if not row.startswith("#"))
     return {(row[0], row[1]): int(row[4] or 0) for row in rows if len(row) > 4}
+
+
+def parse_backends(answer: str, left: Mapping[Key, int]) -> dict[str, BackendSeen]:
+    """The backends in ``show stat``: columns by the names in its first line. ``left``: sessions in older processes."""
+    names: list[str] = []
+    found = {}
+    for row in answer.splitlines():
+        if row.startswith("# "):
+            names = row[2:].split(",")
+            continue
+        columns = dict(zip(names, row.split(","), strict=False))
+        if columns.get("svname") == "BACKEND":
+            backend = columns["pxname"]
+            more = sum(count for key, count in left.items() if key[0] == backend)
+            requests = columns.get("req_tot") or columns.get("stot") or "0"  # over TCP it has no requests
+            found[backend] = BackendSeen(int(columns["scur"] or 0) + more, int(requests))
+    return found
 
 
 def sessions_of(answer: str, backend: str, name: str) -> list[str]:

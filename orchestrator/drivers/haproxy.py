@@ -71,10 +71,11 @@ class HaproxyBalancer:
         try:
             info, servers = self._ask("show info"), self._ask("show servers state")
             ways = self._ask(text.routes_command())
-            sessions, left = runtime.parse_sessions(self._ask(text.sessions_command())), self._left()
+            said, left = self._ask(text.sessions_command()), self._left()
         except BalancerAway as away:
             problem = "" if runtime.is_refused(away) else str(away)
             return BalancerSeen(saved=saved, vips=vips, problem=problem)
+        sessions, figures = runtime.parse_sessions(said), runtime.parse_backends(said, left)
         seen = runtime.parse_servers(servers, Counter(sessions) + left)
         backends = {backend for backend, name in sessions if name == "BACKEND"}
         # What a reload left to the process before may still be on a server that is not in the file any more.
@@ -82,7 +83,8 @@ class HaproxyBalancer:
         seen |= {key: ServerSeen("", 0, ServerState.DRAIN, up=True, sessions=count) for key, count in gone.items()}
         running, _, default = runtime.field(info, "description").partition(".")
         turned = runtime.parse_routes(ways)
-        return BalancerSeen(True, running, saved, seen, vips, routes=signature(turned) if turned else default)
+        ways_now = signature(turned) if turned else default
+        return BalancerSeen(True, running, saved, seen, vips, routes=ways_now, backends=figures)
 
     def _left(self) -> Counter[runtime.Key]:
         """Sessions that processes before the last reload still have, by server."""

@@ -39,6 +39,7 @@ COSTS: Mapping[Path, Cost] = {
     ("endpoints",): Cost.BALANCER,
     ("setup",): Cost.MACHINE,
     ("after",): Cost.NOTHING,
+    ("autoscale",): Cost.NOTHING,
     ("ready",): Cost.NOTHING,
     ("local_storage",): Cost.MACHINE,
     ("local_storage", "*", "size"): Cost.GROW,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import care, ground, members, report, rest, rotation, startorder, steps
+from orchestrator.engine import autoscale, care, ground, members, report, rest, rotation, startorder, steps
 from orchestrator.engine.balance import balance
 from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
@@ -66,12 +66,13 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     """Every step that can be taken now towards the intent."""
     cases = tuple(case for record in intent.deployments for case in _decide(record, intent, world, now))
     records = tuple(case.record for case in cases)
-    first = (*_saves(cases), *_balance(intent, cases, world, now), *_ground(intent, cases, world))
+    instances = tuple(report.status(case, world, now) for case in cases)
+    counts = [Step(str(save.record.id), save) for save in autoscale.changes(intent, instances, world, now)]
+    first = (*_saves(cases), *counts, *_balance(intent, cases, world, now), *_ground(intent, cases, world))
     tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
     last = tuple(_last(intent, records, world, now))
-    instances = tuple(report.status(case, world, now) for case in cases)
     deployments = tuple(_deployment(record, instances, world) for record in intent.deployments)
-    nearest = (_next_look_s(cases, instances), _interval_s(intent, instances))
+    nearest = (_next_look_s(cases, instances), _interval_s(intent, instances), autoscale.look_s(intent))
     requeue_s = min(_requeue_s(instances, world, (*first, *tracks, *last)), *nearest)
     return Plan(first, tracks, last, instances, deployments, requeue_s)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine.members import free_dip
+from orchestrator.engine.scaling import chosen, with_ordinals
 from orchestrator.model.disks import MIB, file_of, fingerprint
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import (
@@ -80,6 +81,20 @@ def instances(
             dip = restored.dip or free_dip(record.subnets[best.host], reserved | {other.dip for other in made})
             made.append(replace(restored, dip=dip, newest=newest))
     return tuple(made)
+
+
+def counted(record: DeploymentRecord, found: Iterable[InstanceRecord]) -> DeploymentRecord:
+    """The deployment with as many instances as were found of each role whose number follows what there is to do.
+
+    The copy of its record knows the number that was asked for last, not the one of the moment.
+    """
+    ordinals = {(one.id.role, one.id.ordinal) for one in found}
+    for role in record.service.roles:
+        wish, there = role.autoscale, sorted(ordinal for name, ordinal in ordinals if name == role.name)
+        if wish is not None and there:
+            number = max(wish.least, min(len(there), wish.most))
+            record = with_ordinals(record, role.name, chosen(there, number))
+    return record
 
 
 def _machines(host: HostSeen, owner: str) -> list[Found]:

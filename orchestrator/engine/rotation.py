@@ -21,6 +21,16 @@ def backend_name(deployment: DeploymentId, role: str, endpoint: Endpoint, ordina
     return f"{name}.{ordinal}" if endpoint.visibility is Visibility.INSTANCE else name
 
 
+def backends(deployment: DeploymentId, role: Role) -> tuple[str, ...]:
+    """The names of the backends behind all that a role offers on the VIP."""
+    return tuple(
+        backend_name(deployment, role.name, endpoint, ordinal)
+        for endpoint in role.endpoints
+        if endpoint.visibility is not Visibility.INTERNAL
+        for ordinal in range(endpoint.ports[1] - endpoint.ports[0] + 1)
+    )
+
+
 def frontends(deployments: Iterable[DeploymentRecord]) -> tuple[Frontend, ...]:
     """Every VIP port of these deployments, in a stable order."""
     found = [

@@ -35,6 +35,10 @@ def scaled(record: DeploymentRecord, name: str, count: int, remove: Sequence[str
         known = ", ".join(known.name for known in record.service.roles)
         said = f"{record.id.title} has no role {name}; known: {known}"
         raise UserError(said, f"`vmrole status {record.id.words}` shows them")
+    wish = role.autoscale
+    if wish is not None and not wish.least <= count <= wish.most:
+        said = f"{name} has from {wish.least} to {wish.most} instances, as its autoscale says"
+        raise UserError(said, "change that in the service file, then `vmrole up`")
     present = record.ordinals(name)
     left = [ordinal for ordinal in present if ordinal not in _told(record, role, count, remove)]
     wanted = chosen(left, count, without=set(present) - set(left))
@@ -89,14 +93,24 @@ def with_ordinals(record: DeploymentRecord, name: str, wanted: Sequence[int]) ->
 
 
 def carried_over(known: DeploymentRecord, wanted: DeploymentRecord) -> DeploymentRecord:
-    """What `up` asks for, with the instances that are there: as many as its file says, of those the lowest stay."""
+    """What `up` asks for, with the instances that are there: as many as its file says, of those the lowest stay.
+
+    Where the file says that their number follows a figure, and names the same number as before, that number stays.
+    """
     fresh = replace(wanted, counts={}, left_out={})
     if known.wanted is not Wanted.UP:
         return fresh
     for role in wanted.service.roles:
         present = [ordinal for ordinal in known.ordinals(role.name) if ordinal < _room(role)]
-        fresh = with_ordinals(fresh, role.name, chosen(present, role.instances))
+        fresh = with_ordinals(fresh, role.name, chosen(present, _number(known, role)))
     return fresh
+
+
+def _number(known: DeploymentRecord, role: Role) -> int:
+    before, wish = known.service.role(role.name), role.autoscale
+    if wish is None or before is None or before.instances != role.instances:
+        return role.instances
+    return max(wish.least, min(known.count(role.name), wish.most))
 
 
 def _room(role: Role) -> int:

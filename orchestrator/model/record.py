@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from itertools import count as counted
 from itertools import islice
 
+from orchestrator.model.load import Scaled
 from orchestrator.model.making import MachineSpec, machine_spec
 from orchestrator.model.names import DeploymentId, InstanceId
 from orchestrator.model.rollout import Good, Rollout
@@ -169,7 +170,8 @@ class DeploymentRecord:
     the default). ``subnets``: host → its network there. ``version`` is the row's, for compare-and-swap; 0 is not
     stored yet. ``counts``: role → how many instances there should be, where that is not what the file says;
     ``left_out``: role → ordinals that none of them has. ``rollout``: the upgrade that is under way; ``good``: the last
-    revisions that were healthy all through, the newest first.
+    revisions that were healthy all through, the newest first. ``scaled``: role → when its number was
+    changed last by its figures.
     """
 
     id: DeploymentId
@@ -188,6 +190,7 @@ class DeploymentRecord:
     left_out: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     rollout: Rollout | None = None
     good: tuple[Good, ...] = ()
+    scaled: Mapping[str, Scaled] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
         """How many instances of a role there should be; 0 of one that it does not have."""

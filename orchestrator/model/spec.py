@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from orchestrator.model.load import Autoscale
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Setup
 from orchestrator.model.traffic import Balance, Check, Sticky
@@ -218,6 +219,7 @@ class Role:
     """A named kind of instance. ``image`` is as written in the file; what it resolved to is in the record.
 
     ``after``: roles whose instances have to be ready before one of this role is started for the first time.
+    ``autoscale`` None: nobody but the user changes how many there are.
     """
 
     name: str
@@ -232,6 +234,7 @@ class Role:
     stop: Stop = field(default_factory=Stop)
     repair: Repair = field(default_factory=Repair)
     after: tuple[str, ...] = ()
+    autoscale: Autoscale | None = None
 
 
 @dataclass(frozen=True, slots=True)

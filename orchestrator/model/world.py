@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Network
 
+    from orchestrator.model.load import Load
     from orchestrator.model.names import DeploymentId, InstanceId, MachineId
     from orchestrator.model.pulse import Pulse
 
@@ -209,6 +210,28 @@ class ServerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendSeen:
+    """A backend's figures: connections now, those that wait too, and ``requests`` since HAProxy began to count.
+
+    Over TCP ``requests`` are connections. A reload begins to count anew.
+    """
+
+    sessions: int = 0
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSeen:
+    """How much of the processors' time machines have used, in seconds since each began: domain → time, ``at`` a time.
+
+    A machine that is not there was off, or is not known.
+    """
+
+    at: float
+    used_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class BalancerSeen:
     """HAProxy.
 
@@ -224,6 +247,7 @@ class BalancerSeen:
     vips: frozenset[str] = frozenset()
     problem: str = ""
     routes: str = ""
+    backends: Mapping[str, BackendSeen] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +272,8 @@ class World:
 
     ``guests``: of running machines. ``consoles``: last lines of machines that keep us waiting. ``trouble``: track →
     why its last action failed. ``full``: hosts on which something had no room. ``pulses``: how machines that are
-    ready have looked of late; the only thing here that is older than this look.
+    ready have looked of late, and ``loads``, by deployment and role, how much there was to do: these alone are older
+    than this look. ``processors``: host → the time that machines there have used, where somebody wants to know.
     """
 
     hosts: Mapping[str, HostSeen] = field(default_factory=dict)
@@ -258,3 +283,5 @@ class World:
     trouble: Mapping[str, str] = field(default_factory=dict)
     full: frozenset[str] = frozenset()
     pulses: Mapping[MachineId, Pulse] = field(default_factory=dict)
+    processors: Mapping[str, CpuSeen] = field(default_factory=dict)
+    loads: Mapping[tuple[DeploymentId, str], Load] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.errors import Refused
 from orchestrator.model.action import Frontend, Server
 from orchestrator.model.spec import Protocol
-from orchestrator.model.world import ServerState
+from orchestrator.model.world import BackendSeen, ServerState
 from tests.fakes.balancer import FakeBalancer
 
 from .conftest import no_certificate, site
@@ -51,6 +51,7 @@ class BalancerContract:
         seen = running.observe()
         assert (seen.running, seen.layout, seen.problem) == (True, layout([FRONT]), "")
         assert seen.saved == fingerprint([FRONT], [ONE])
+        assert seen.backends == {FRONT.name: BackendSeen(0, 0)}
         server = seen.servers[ONE.backend, ONE.name]
         assert (server.address, server.port, server.state) == (ONE.address, ONE.port, ServerState.READY)
 

@@ -155,6 +155,14 @@ class HostContract:
         defined.destroy_domain(MACHINE.domain)
         assert defined.observe().domains == {}
 
+    def test_the_time_that_processors_were_used(self, defined):
+        assert defined.processor_times([MACHINE.domain, "nobody"]) == {}
+        defined.start_domain(MACHINE)
+        first = defined.processor_times([MACHINE.domain, "nobody"])
+        assert set(first) == {MACHINE.domain}
+        assert defined.processor_times([MACHINE.domain])[MACHINE.domain] >= first[MACHINE.domain] >= 0
+        assert defined.processor_times([]) == {}
+
     def test_a_domain_is_started_and_switched_off_twice(self, defined):
         for _again in range(2):
             defined.start_domain(MACHINE)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.action import Frontend, Server
-from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
+from orchestrator.model.world import BackendSeen, BalancerSeen, ServerSeen, ServerState
 
 from .faults import Faults
 
@@ -15,8 +15,8 @@ Key = tuple[str, str]
 class FakeBalancer:
     """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would.
 
-    ``sessions``: set by tests; a reload leaves them to a process that goes on beside the new one. ``down``, set by
-    tests: names of servers of which HAProxy's own checks fail.
+    ``sessions`` and, by backend, ``requests``: set by tests; a reload leaves sessions to a process that goes on beside
+    the new one. ``down``, set by tests: names of servers of which HAProxy's own checks fail.
     """
 
     def __init__(self, faults: Faults | None = None) -> None:
@@ -28,6 +28,7 @@ class FakeBalancer:
         self.servers: dict[Key, Server] = {}
         self.states: dict[Key, ServerState] = {}
         self.sessions: dict[Key, int] = {}
+        self.requests: dict[str, int] = {}
         self.down: set[str] = set()
         self.wakes: set[Callable[[], None]] = set()
         self._file: tuple[tuple[Frontend, ...], tuple[Server, ...]] | None = None
@@ -59,7 +60,15 @@ class FakeBalancer:
             for key, server in self.servers.items()
         }
         turned = signature(routes(self.frontends))
-        return BalancerSeen(True, layout(self.frontends), saved, servers, frozenset(self.vips), routes=turned)
+        figures = {
+            front.name: BackendSeen(
+                sum(count for key, count in self.sessions.items() if key[0] == front.name),
+                self.requests.get(front.name, 0),
+            )
+            for front in self.frontends
+        }
+        vips = frozenset(self.vips)
+        return BalancerSeen(True, layout(self.frontends), saved, servers, vips, routes=turned, backends=figures)
 
     def _effect(self, name: str, subject: str = "") -> None:
         if self.is_away:

@@ -1,6 +1,6 @@
 """A libvirt host in memory. It does what its port promises, and turns what must never happen into Harm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -25,7 +25,10 @@ from .pool import Domain, FakePool, Volume, is_disk
 
 
 class FakeHost(FakePool):
-    """``peers`` are all hosts of the world, this one too: one instance may run on one of them only."""
+    """``peers`` are all hosts of the world, this one too: one instance may run on one of them only.
+
+    ``percent``: what each machine has used of one processor, on average; set by tests.
+    """
 
     def __init__(
         self, name: str, owner: str, clock: FakeClock, faults: Faults, script: Callable[[str], Script]
@@ -35,6 +38,7 @@ class FakeHost(FakePool):
         self._wake: Callable[[], None] = lambda: None
         self.peers: tuple[FakeHost, ...] = (self,)
         self.networks: dict[str, NetworkSeen] = {}
+        self.percent = 0.0
 
     def watch(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -59,6 +63,11 @@ class FakeHost(FakePool):
             {n: v.size_bytes for n, v in files.items() if is_disk(n)},
             frozenset(d for d in self.altered if base_volume(d) in files and base_marker(d) in files),
         )
+
+    def processor_times(self, domains: Sequence[str]) -> dict[str, float]:
+        self._answer()
+        running = {name: d for name, d in self.domains.items() if d.power is Power.RUNNING and name in domains}
+        return {name: self.percent * (self._clock.now() - d.since) / 100 for name, d in running.items()}
 
     def _let_time_act(self) -> None:
         for name, domain in list(self.domains.items()):

@@ -45,6 +45,7 @@ EDITS = {
     ("    volumes:", "    upgrade: {max_unavailable: 50%}\n    volumes:"): ("upgrade.max_unavailable", Cost.NOTHING),
     ("    volumes:", "    repair: {reimage: {tries: 1}}\n    volumes:"): ("repair.reimage.tries", Cost.NOTHING),
     ("instances: 4", "instances: 6"): ("instances", Cost.COUNT),
+    ("    volumes:", "    autoscale: {max: 9, target: {cpu_percent: 50}}\n    volumes:"): ("autoscale", Cost.NOTHING),
 }
 
 
