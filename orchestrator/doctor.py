@@ -15,6 +15,7 @@ from orchestrator.drivers.process import run
 from orchestrator.errors import VmroleError
 from orchestrator.model.image import platform_of
 from orchestrator.model.spec import UEFI
+from orchestrator.model.vips import Bind
 from orchestrator.wiring import make_home, owner_of, repository, site_of
 
 if TYPE_CHECKING:
@@ -175,4 +176,8 @@ def _balancer_place(site: Site) -> Finding:
         return Finding(
             "VIPs", "bad", f"{site.vip_device} cannot be reached: {error.message}", "in a lab: `vmrole lab up`"
         )
-    return Finding("VIPs", "ok", f"{site.vip_pool} on {site.vip_device}")
+    if site.vip_bind is Bind.INTERFACE and shutil.which("arping") is None:
+        mend = "install the package iputils-arping"
+        return Finding("VIPs", "bad", "arping is not installed, which tells a network of a VIP", mend)
+    pool = "its own address" if site.vip_bind is Bind.OWN else str(site.vip_pool)
+    return Finding("VIPs", "ok", f"{pool} on {site.vip_device}")

@@ -200,9 +200,11 @@ class Balancer(Protocol):
 
     def stop(self) -> None: ...
 
-    def add_vip(self, vip: str) -> None: ...
+    def add_vip(self, vip: str) -> None:
+        """Raises Refused when another machine has it, or when it should be there by itself and is not."""
 
-    def remove_vip(self, vip: str) -> None: ...
+    def remove_vip(self, vip: str) -> None:
+        """One that is not there by us stays."""
 
     def add_server(self, server: Server, frontend: Frontend) -> None: ...
 

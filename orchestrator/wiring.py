@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.config.site import Site, load_site, machine_site
+from orchestrator.config.siteform import as_set
 from orchestrator.control.apply import Effects
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
@@ -18,7 +19,7 @@ from orchestrator.drivers.guest import AgentGuests
 from orchestrator.drivers.haproxy import HaproxyBalancer
 from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.images import Repository
-from orchestrator.drivers.lease import FileLease
+from orchestrator.drivers.lease import FileLease, kept
 from orchestrator.drivers.place import Place
 from orchestrator.drivers.secrets import SecretStore
 from orchestrator.drivers.seed import IsoSeeds
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from orchestrator.ports import Progress
 
+WRITE_S = 60.0  # an `up` looks at every host before it stores what it wants
 TURN_S = 60.0  # a controller's turn may be long: it may be uploading an image
 
 
@@ -55,6 +57,12 @@ class Wiring:
         with self.lease.turn(self.clock, TURN_S):
             yield
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """While it lasts no other `up` of this home stores what it wants. Raises Busy when one does for too long."""
+        with kept(self.home / "intent.lock", self.clock, WRITE_S, "another `vmrole up`"):
+            yield
+
 
 def make_home(home: Path) -> Path:
     """Make the state folder, for its owner alone. Raises Refused when it cannot be made."""
@@ -75,7 +83,7 @@ def owner_of(home: Path) -> str:
 def site_of(home: Path, connect: str | None, cache_dir: Path) -> Site:
     """The lab in the home folder if there is one, else this machine's libvirt (or ``connect``)."""
     lab = None if connect else load_site(home)
-    return lab or machine_site(connect or "qemu:///system", proven_accelerator(cache_dir))
+    return as_set(lab or machine_site(connect or "qemu:///system", proven_accelerator(cache_dir)), home)
 
 
 def repository(home: Path, clock: SystemClock) -> Repository:

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 
 def write_intent(wiring: Wiring, key: DeploymentId, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
-    """Check the file against what is there, then store what it wants; whether that was news."""
+    """Check the file against what is there, then store what it wants; whether that was news.
+
+    One at a time: two that are new at the same moment get two VIPs and two networks.
+    """
+    with wiring.writing():
+        return _write_intent(wiring, key, service, file)
+
+
+def _write_intent(wiring: Wiring, key: DeploymentId, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
     from orchestrator.cli.secrecy import with_secrets
     from orchestrator.engine.deploy import retried
 
@@ -63,7 +71,8 @@ def wanted_record(
 
     Raises InvalidInput for what is wrong with the file, HostAway or Missing for what is wrong with the site.
     """
-    from orchestrator.engine.deploy import deployed, free_subnets, free_vip
+    from orchestrator.cli.vips import chosen_vip
+    from orchestrator.engine.deploy import deployed, free_subnets
     from orchestrator.model.image import platform_of
 
     images = {role.name: wiring.images.find(role.image) for role in service.roles}
@@ -80,12 +89,21 @@ def wanted_record(
     pools = {host.name: host.dip_pool for host in wiring.site.hosts}
     # A deployment stays on the hosts that it was made for: its networks' numbers are the same on each of them.
     subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
-    vip = known.vip if known is not None else free_vip(wiring.site.vip_pool, intent, world.balancer.vips)
+    vip = chosen_vip(wiring, intent, world, key, service)
     record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets, platforms=platforms)
     refuse_unsuitable(record, file)
+    _refuse_vip(wiring, intent, world, record, file)
     _refuse_shrinking(intent, world, record, file)
     _refuse_clashes(wiring, intent, record, file)
     return record
+
+
+def _refuse_vip(wiring: Wiring, intent: Intent, world: World, record: DeploymentRecord, file: Path) -> None:
+    from orchestrator.cli.vips import wrong_vip
+
+    if message := wrong_vip(wiring, intent, world, record):
+        hint = "name another address, or none: then a free one of the pool is taken"
+        raise InvalidInput(str(file), (_problem(file, ("vip",), message),), hint)
 
 
 def _refuse_shrinking(intent: Intent, world: World, record: DeploymentRecord, file: Path) -> None:
@@ -102,18 +120,21 @@ def _refuse_clashes(wiring: Wiring, intent: Intent, record: DeploymentRecord, fi
     """Refuse VIP ports that somebody else listens on, before anything is changed; our own are known by the record."""
     from orchestrator.engine.deploy import clashes
     from orchestrator.engine.rotation import frontends
+    from orchestrator.engine.vips import neighbours
 
     known = intent.deployment(record.id)
-    own = {front.port for front in frontends([known])} if known is not None else set()
+    is_same = known is not None and known.vip == record.vip
+    own = {front.port for front in frontends([known])} if known is not None and is_same else set()
     if {front.port for front in frontends([record])} <= own:
         return
-    taken = clashes(record, wiring.balancer.listeners(), own)
+    others = neighbours(record, intent)
+    taken = {
+        port: f"another program listens on {address}, where the VIP {record.vip} lives"
+        for port, address in clashes(record, wiring.balancer.listeners(), own).items()
+    }
+    taken |= {port: f"{title} has it on the same VIP {record.vip}" for port, title in others.items()}
     problems = [
-        _problem(
-            file,
-            ("roles", role.name, "endpoints", endpoint.name, "port"),
-            f"port {port} is taken: another program listens on {taken[port]}, where the VIP {record.vip} lives",
-        )
+        _problem(file, ("roles", role.name, "endpoints", endpoint.name, "port"), f"port {port} is taken: {taken[port]}")
         for role in record.service.roles
         for endpoint in role.endpoints
         for port in sorted(taken)

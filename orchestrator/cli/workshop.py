@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.deployments import settle
 from orchestrator.cli.image_intake import parsed, reporting
+from orchestrator.cli.vips import chosen_vip
 from orchestrator.config.quantities import mebibytes
 from orchestrator.drivers.copying import ARCHIVE, packed, send
 from orchestrator.drivers.guest import execute
 from orchestrator.drivers.imaging.intake import Intake, Offer
-from orchestrator.engine.deploy import deployed, free_subnets, free_vip, withdrawn
+from orchestrator.engine.deploy import deployed, free_subnets, withdrawn
 from orchestrator.engine.machine import machine_id
 from orchestrator.engine.readiness import PROBE, auto_started
 from orchestrator.engine.status import State
@@ -99,7 +100,7 @@ class Workshop:
             Service(key.service, (role,)),
             digests={role.name: image.digest},
             platforms={role.name: platform_of(image.traits)},
-            vip=free_vip(self.wiring.site.vip_pool, intent, world.balancer.vips),
+            vip=chosen_vip(self.wiring, intent, world, key, Service(key.service, (role,))),
             subnets=free_subnets(pools, world.hosts, intent),
         )
 

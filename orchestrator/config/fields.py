@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -20,6 +21,16 @@ def url_path(text: str) -> str:
     if not _PATH.fullmatch(text):
         raise ValueError("must be a path of a URL, starting with /")
     return text
+
+
+def vip_address(text: str) -> str:
+    try:
+        address = IPv4Address(text)
+    except ValueError as error:
+        raise ValueError(f"must be an IPv4 address, like 192.0.2.10, got {text!r:.60}") from error
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_reserved:
+        raise ValueError(f"{text} is no address that a service can be reached at")
+    return str(address)
 
 
 def line_or_words(value: object) -> object:

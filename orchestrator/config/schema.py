@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from orchestrator.config.endpointform import EndpointForm  # noqa: TC001 - pydantic reads it at run time
-from orchestrator.config.fields import STRICT, Line, Mode, Owner
+from orchestrator.config.fields import STRICT, Line, Mode, Owner, vip_address
 from orchestrator.config.quantities import bounded, mebibytes, seconds
 from orchestrator.config.ready import ReadyForm
 from orchestrator.config.repairform import MaybeRepair, RepairForm, repair_of
@@ -207,6 +207,7 @@ class ServiceForm(_Form):
 
     service: Name
     roles: Annotated[dict[Name, RoleForm], Field(min_length=1)]
+    vip: Annotated[str, AfterValidator(vip_address)] = ""
 
     def value(self) -> spec.Service:
-        return spec.Service(self.service, tuple(role.value(name) for name, role in self.roles.items()))
+        return spec.Service(self.service, tuple(role.value(name) for name, role in self.roles.items()), self.vip)

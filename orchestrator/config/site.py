@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Literal
 
 from orchestrator.errors import Missing
+from orchestrator.model.vips import Bind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,13 +46,14 @@ class Site:
     """All that the wiring needs to know of the surroundings.
 
     ``balancer``: argv prefix that runs a program where the VIPs live (empty: here). ``vip_device``: the interface
-    that carries the VIPs there.
+    that carries the VIPs there, ``vip_bind``: how they come to be its addresses.
     """
 
     hosts: tuple[HostSite, ...]
     vip_pool: IPv4Network
     balancer: tuple[str, ...] = ()
     vip_device: str = "lo"
+    vip_bind: Bind = Bind.LOOPBACK
 
 
 def machine_site(uri: str, accelerator: Accelerator) -> Site:

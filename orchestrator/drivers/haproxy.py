@@ -7,22 +7,23 @@ would be of another namespace, or of another process by now.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.drivers import _runtime as runtime
 from orchestrator.drivers._files import write_durably
 from orchestrator.drivers.process import ProgramFailed, plain_env, run
+from orchestrator.drivers.vips import Vips
 from orchestrator.engine.rotation import routes, signature
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
 from orchestrator.render import haproxy as text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.config.site import Site
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 RELOAD_S = 10.0
 REMOVE_S = 5.0
-VIPS_S = 10.0  # how long an address that somebody took away may go unnoticed: asking starts a program
 CALM_S = 0.3  # a request that was given to a server just before it went into maintenance may take so long
 
 
@@ -43,15 +43,13 @@ class HaproxyBalancer:
 
     def __init__(self, site: Site, folder: Path, reveal: Callable[[SecretRef], Secret]) -> None:
         self._prefix = site.balancer
-        self._device = site.vip_device
-        self._pool = site.vip_pool
         self._folder = folder
         self._reveal = reveal
         self._config = folder / "haproxy.cfg"
         self._admin = folder / text.ADMIN_SOCKET
         self._master = folder / text.MASTER_SOCKET
         self._certificates = folder / text.CERTIFICATES
-        self._seen_vips: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+        self._addresses = Vips(site, folder)
         self._watches: dict[Callable[[], None], runtime.Watch] = {}
 
     def watch(self, wake: Callable[[], None]) -> None:
@@ -65,16 +63,14 @@ class HaproxyBalancer:
 
     def observe(self) -> BalancerSeen:
         saved = text.saved_fingerprint(self._saved())
-        asked_at, vips = self._seen_vips
-        if time.monotonic() - asked_at > VIPS_S:
-            vips = self._vips()
+        vips, added = self._addresses.seen()
         try:
             info, servers = self._ask("show info"), self._ask("show servers state")
             ways = self._ask(text.routes_command())
             said, left = self._ask(text.sessions_command()), self._left()
         except BalancerAway as away:
             problem = "" if runtime.is_refused(away) else str(away)
-            return BalancerSeen(saved=saved, vips=vips, problem=problem)
+            return BalancerSeen(saved=saved, vips=vips, added=added, problem=problem)
         sessions, figures = runtime.parse_sessions(said), runtime.parse_backends(said, left)
         seen = runtime.parse_servers(servers, Counter(sessions) + left)
         backends = {backend for backend, name in sessions if name == "BACKEND"}
@@ -84,7 +80,8 @@ class HaproxyBalancer:
         running, _, default = runtime.field(info, "description").partition(".")
         turned = runtime.parse_routes(ways)
         ways_now = signature(turned) if turned else default
-        return BalancerSeen(True, running, saved, seen, vips, routes=ways_now, backends=figures)
+        known = BalancerSeen(True, running, saved, seen, vips, routes=ways_now, backends=figures)
+        return replace(known, added=added, left=sum(left.values()))
 
     def _left(self) -> Counter[runtime.Key]:
         """Sessions that processes before the last reload still have, by server."""
@@ -213,17 +210,16 @@ class HaproxyBalancer:
             run([*self._prefix, "kill", "-KILL", pid], check=False)
 
     def add_vip(self, vip: str) -> None:
-        self._change_vip("add", vip, is_due=vip not in self._vips())
+        self._addresses.add(vip)
 
     def remove_vip(self, vip: str) -> None:
-        self._change_vip("del", vip, is_due=vip in self._vips())
+        self._addresses.remove(vip)
 
-    def _change_vip(self, how: str, vip: str, *, is_due: bool) -> None:
-        try:
-            if is_due:
-                run([*self._prefix, "ip", "address", how, f"{vip}/32", "dev", self._device])
-        finally:
-            self._seen_vips = (float("-inf"), frozenset())
+    def addresses(self) -> Mapping[str, str]:
+        return self._addresses.addresses()
+
+    def holder(self, vip: str) -> str:
+        return self._addresses.holder(vip)
 
     def add_server(self, server: Server, frontend: Frontend) -> None:
         answer = self._ask(text.add_command(server, frontend))
@@ -269,12 +265,6 @@ class HaproxyBalancer:
             if port.isdigit():
                 found.add((address.partition("%")[0].strip("[]"), int(port)))
         return frozenset(found)
-
-    def _vips(self) -> frozenset[str]:
-        answer = run([*self._prefix, "ip", "-json", "-4", "address", "show", "dev", self._device]).stdout
-        found = frozenset(a["local"] for link in json.loads(answer or "[]") for a in link.get("addr_info", []))
-        self._seen_vips = (time.monotonic(), found)
-        return found
 
     def _is_up(self) -> bool:
         """Whether it runs. Raises BalancerAway when something is there that does not answer."""

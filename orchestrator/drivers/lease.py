@@ -81,6 +81,20 @@ class FileLease:
 
 
 @contextlib.contextmanager
+def kept(path: Path, clock: Clock, timeout_s: float, who: str) -> Iterator[None]:
+    """Hold the lock on a file; Busy, which names ``who``, when it is not to be had within ``timeout_s``."""
+    deadline = clock.now() + timeout_s
+    while True:
+        with _locked(path) as handle:
+            if handle:
+                yield
+                return
+        if clock.now() > deadline:
+            raise Busy(f"{who} is at work", "run the same command again")
+        clock.wait(POLL_S)
+
+
+@contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """An open handle of ``path`` with the lock on it; 0 if another has it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -38,7 +38,7 @@ def deployed(  # noqa: PLR0913 - what `up` pins, each by its name
     known, made_for = intent.deployment(key), dict(platforms or {})
     if known is None:
         return DeploymentRecord(key, service, 1, dict(digests), vip, dict(subnets), platforms=made_for)
-    wanted = replace(known, service=service, digests=dict(digests), subnets=dict(subnets), wanted=Wanted.UP)
+    wanted = replace(known, service=service, digests=dict(digests), vip=vip, subnets=dict(subnets), wanted=Wanted.UP)
     wanted = carried_over(known, replace(wanted, platforms=made_for))
     return wanted if wanted == known else replace(wanted, revision=known.revision + 1)
 
@@ -118,15 +118,6 @@ def after(intent: Intent, record: DeploymentRecord, instances: Iterable[Instance
     others = tuple(known for known in intent.deployments if known.id != record.id)
     members = tuple(changed.get(known.id, known) for known in intent.instances)
     return replace(intent, deployments=(*others, record), instances=members)
-
-
-def free_vip(pool: IPv4Network, intent: Intent, seen: Iterable[str]) -> str:
-    """The lowest address of the pool that no deployment has and nobody uses. Raises Refused."""
-    taken = {record.vip for record in intent.deployments} | set(seen)
-    for address in pool.hosts():
-        if str(address) not in taken:
-            return str(address)
-    raise Refused(f"no VIP is free in {pool}", "`vmrole ls` shows who has them; `vmrole down SERVICE` frees one")
 
 
 def free_subnets(

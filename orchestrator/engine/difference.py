@@ -100,7 +100,7 @@ def changes(old: DeploymentRecord, new: DeploymentRecord) -> tuple[Change, ...]:
 
 
 def _vip(old: DeploymentRecord, new: DeploymentRecord) -> Change:
-    costs = "HAProxy listens on the new address; connections to the old one end"
+    costs = "HAProxy listens on the new address; the old one goes when nobody is connected to it any more"
     return Change("vip", old.vip, new.vip, Cost.BALANCER, costs)
 
 

@@ -70,7 +70,8 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     counts = [Step(str(save.record.id), save) for save in autoscale.changes(intent, instances, world, now)]
     first = (*_saves(cases), *counts, *_balance(intent, cases, world, now), *_ground(intent, cases, world))
     tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
-    last = tuple(_last(intent, records, world, now))
+    is_served = not any(step.track == "balancer" for step in first)
+    last = (*_last(intent, records, world, now), *(_unused_vips(intent, world) if is_served else ()))
     deployments = tuple(_deployment(record, instances, world) for record in intent.deployments)
     nearest = (_next_look_s(cases, instances), _interval_s(intent, instances), autoscale.look_s(intent))
     requeue_s = min(_requeue_s(instances, world, (*first, *tracks, *last)), *nearest)
@@ -205,7 +206,15 @@ def _sweep(record: DeploymentRecord, owner: str, world: World) -> list[Step]:
         for host in world.hosts.values()
         for action in ground.sweep(host, record.id, owner, is_erased=is_erased)
     ]
-    return [*swept, *([Step(str(record.id), RemoveVip(record.vip))] if record.vip in world.balancer.vips else [])]
+    return [*swept, *([Step(str(record.id), RemoveVip(record.vip))] if record.vip in world.balancer.added else [])]
+
+
+def _unused_vips(intent: Intent, world: World) -> list[Step]:
+    """Addresses that we have added and no deployment has any more, once nobody is connected to them."""
+    seen = world.balancer
+    unused = seen.added - {record.vip for record in intent.deployments}
+    is_free = not seen.problem and not seen.left
+    return [Step("balancer", RemoveVip(vip)) for vip in sorted(unused)] if is_free else []
 
 
 def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> list[Step]:

@@ -239,10 +239,11 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What one service file describes."""
+    """What one service file describes. ``vip``: the one that is asked for, "" if any will do."""
 
     name: str
     roles: tuple[Role, ...]
+    vip: str = ""
 
     def role(self, name: str) -> Role | None:
         return next((role for role in self.roles if role.name == name), None)

@@ -238,6 +238,8 @@ class BalancerSeen:
     ``layout`` identifies the VIP ports and backends that it runs with ("" when it does not run), ``routes`` which port
     leads to which backend, ``saved`` the whole file that its next start would read. ``problem``: why it could not be
     asked, "" if it could.
+    ``vips``: every address of the interface, ``added``: those that are there by us. ``left``: connections of processes
+    that a reload has replaced.
     """
 
     running: bool = False
@@ -248,6 +250,8 @@ class BalancerSeen:
     problem: str = ""
     routes: str = ""
     backends: Mapping[str, BackendSeen] = field(default_factory=dict)
+    added: frozenset[str] = frozenset()
+    left: int = 0
 
 
 @dataclass(frozen=True, slots=True)

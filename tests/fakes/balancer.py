@@ -1,6 +1,7 @@
 """HAProxy in memory: frontends, servers, addresses, and the file for its next start."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.errors import BalancerAway, Refused
@@ -16,7 +17,8 @@ class FakeBalancer:
     """``is_away``: its socket does not answer. ``kill`` ends it as ``kill -9`` would.
 
     ``sessions`` and, by backend, ``requests``: set by tests; a reload leaves sessions to a process that goes on beside
-    the new one. ``down``, set by tests: names of servers of which HAProxy's own checks fail.
+    the new one, and ``left`` says how many those are. ``down``, set by tests: names of servers of which HAProxy's own
+    checks fail; ``own``: addresses that nobody has added.
     """
 
     def __init__(self, faults: Faults | None = None) -> None:
@@ -24,6 +26,8 @@ class FakeBalancer:
         self.is_away = False
         self.is_running = False
         self.vips: set[str] = set()
+        self.own: set[str] = set()
+        self.left = 0
         self.frontends: tuple[Frontend, ...] = ()
         self.servers: dict[Key, Server] = {}
         self.states: dict[Key, ServerState] = {}
@@ -47,7 +51,7 @@ class FakeBalancer:
             raise BalancerAway("HAProxy does not answer")
         saved = fingerprint(*self._file) if self._file else ""
         if not self.is_running:
-            return BalancerSeen(saved=saved, vips=frozenset(self.vips))
+            return BalancerSeen(saved=saved, vips=frozenset(self.vips | self.own), added=frozenset(self.vips))
         servers = {
             key: ServerSeen("", 0, ServerState.DRAIN, True, count)
             for key, count in self.sessions.items()
@@ -67,8 +71,9 @@ class FakeBalancer:
             )
             for front in self.frontends
         }
-        vips = frozenset(self.vips)
-        return BalancerSeen(True, layout(self.frontends), saved, servers, vips, routes=turned, backends=figures)
+        vips = frozenset(self.vips | self.own)
+        known = BalancerSeen(True, layout(self.frontends), saved, servers, vips, routes=turned, backends=figures)
+        return replace(known, added=frozenset(self.vips), left=self.left)
 
     def _effect(self, name: str, subject: str = "") -> None:
         if self.is_away:
@@ -80,7 +85,7 @@ class FakeBalancer:
         fronts = {front.name for front in frontends}
         if any(server.backend not in fronts for server in servers):
             raise Refused("a server without a backend")
-        if any(front.vip not in self.vips for front in frontends):
+        if any(front.vip not in self.vips | self.own for front in frontends):
             raise Refused("cannot bind")
         ports = [(front.vip, front.port) for front in frontends]
         if len(set(ports)) != len(ports):
@@ -110,7 +115,7 @@ class FakeBalancer:
 
     def add_vip(self, vip: str) -> None:
         self._effect("add_vip", vip)
-        self.vips.add(vip)
+        self.vips |= {vip} - self.own
 
     def remove_vip(self, vip: str) -> None:
         self._effect("remove_vip", vip)

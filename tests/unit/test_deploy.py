@@ -5,14 +5,12 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from orchestrator.engine.deploy import after, clashes, deployed, free_subnets, free_vip, retried, withdrawn
+from orchestrator.engine.deploy import after, clashes, deployed, free_subnets, retried, withdrawn
 from orchestrator.errors import Refused
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import Failure, Intent, Stage, Wanted
 from orchestrator.model.world import HostSeen, NetworkSeen
 from tests.fakes.build import GOSSIP, HELLO, HTTP, NOW, OWNER, READY, SSH, deployment, record, role, service
-
-POOL = IPv4Network("198.51.100.0/29")
 
 
 def again(known: object, what: object = None) -> object:
@@ -34,7 +32,7 @@ def test_another_file_is_another_revision_of_the_same_row():
 def test_another_digest_of_the_same_image_is_another_revision():
     known = deployment()
     found = deployed(
-        Intent(OWNER, (known,)), HELLO, known.service, digests={"web": "sha256:1"}, vip="", subnets=known.subnets
+        Intent(OWNER, (known,)), HELLO, known.service, digests={"web": "sha256:1"}, vip=known.vip, subnets=known.subnets
     )
     assert (found.revision, found.digests, found.vip) == (2, {"web": "sha256:1"}, known.vip)
 
@@ -53,16 +51,6 @@ def test_up_gives_a_failed_instance_another_chance():
     (found,) = retried(intent, deployment(), NOW + 100)
     assert (found.id, found.failure, found.starts, found.deadline) == (failed.id, None, 0, NOW + 400)
     assert after(intent, deployment(), [found]).instances[0] == found
-
-
-def test_the_lowest_free_vip():
-    taken = Intent(OWNER, (deployment(vip="198.51.100.1"),))
-    assert free_vip(POOL, taken, ["198.51.100.2"]) == "198.51.100.3"
-
-
-def test_no_vip_is_left():
-    with pytest.raises(Refused, match=r"no VIP is free in 198\.51\.100\.0/29"):
-        free_vip(POOL, Intent(OWNER), [str(address) for address in POOL])
 
 
 def seen(name, *subnets):

@@ -76,7 +76,7 @@ def test_every_field_of_a_role_has_its_cost():
 
 
 def test_every_field_of_the_file_is_told():
-    assert set(ServiceForm.model_fields) == {"service", "roles"}, "engine/difference.py tells of roles only"
+    assert set(ServiceForm.model_fields) == {"service", "roles", "vip"}, "engine/difference.py tells of no other"
 
 
 def test_nothing_changed_is_nothing_told():
