@@ -20,6 +20,7 @@ from orchestrator.errors import VmroleError
 COMMANDS = {
     "up": ("service", "Create or change a deployment from a service file, and wait until it is ready."),
     "plan": ("service", "Show what `up` would do, and what becomes of each disk."),
+    "upgrade": ("upgrade", "A change that needs other machines: how far it is; pause, resume, promote, rollback."),
     "scale": ("scale", "Change how many instances a role has."),
     "autoscale": ("autoscale", "Show what autoscale sees, and what it would do now."),
     "down": ("down", "Delete a deployment."),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.view import table
+from orchestrator.engine import rollout
 from orchestrator.engine.difference import Change, changes
 from orchestrator.engine.fate import DiskFate, created, fates
 from orchestrator.model import action as act
@@ -51,6 +52,12 @@ def _forecast(
     if new.next is not None:
         why = f"generation {new.next.generation}, when its turn comes (max_unavailable {role.upgrade.max_unavailable})"
         return Forecast(name, new.next.act.value, fates(new.next.act, old, desired, role, found=found), why)
+    if rollout.is_old(record, role, new):
+        number = rollout.domain(record, role, new.id.ordinal)
+        why = (
+            f"generation {new.newest + 1}, in upgrade domain {number} (max_unavailable {role.upgrade.max_unavailable})"
+        )
+        return Forecast(name, Act.UPGRADE.value, fates(Act.UPGRADE, old, desired, role, found=found), why)
     act = Act.REBOOT if new.reboot is not None else None
     does = act.value if act is not None else "grow" if is_larger(old.machine, desired) else "keep"
     return Forecast(name, does, fates(act, old, desired, role, found=found))

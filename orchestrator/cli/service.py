@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import MARGIN_S, Time, settle, slot_option
+from orchestrator.cli.deployments import Time, settle, slot_option
 from orchestrator.cli.setupcheck import odd_user_data
 from orchestrator.cli.wanting import wanted_record, write_intent
 from orchestrator.errors import (
@@ -34,12 +34,18 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout", type=Time(), metavar="TIME", help="Wait no longer than this (90s, 10m). Default: the roles' own."
 )
+@click.option(
+    "--canary",
+    type=click.IntRange(1, 200),
+    metavar="N",
+    help="Upgrade N instances of each role that changes, and wait for `vmrole upgrade promote` or `rollback`.",
+)
 @click.pass_obj
-def up(context: Context, file: Path, slot: str, no_wait: bool, timeout: float | None) -> None:
+def up(context: Context, file: Path, slot: str, no_wait: bool, timeout: float | None, canary: int | None) -> None:
     """Create a deployment from FILE, or change it to what FILE says now, and wait until it is ready.
 
     Run it again after anything that went wrong: it goes on from what is there. A second run on the same file changes
-    nothing. Ends with 0 when every instance is in rotation, with 1 when one has failed.
+    nothing. Ends with 0 when every instance is in rotation, with 1 when one has failed or an upgrade has stopped.
 
     \b
     Example:
@@ -47,19 +53,23 @@ def up(context: Context, file: Path, slot: str, no_wait: bool, timeout: float | 
     """
     from orchestrator.cli.progress import display
     from orchestrator.cli.secrecy import forget_secrets
+    from orchestrator.cli.upgrade import report
     from orchestrator.config.servicefile import load
     from orchestrator.wiring import wired
 
     service = load(file, _image_problem(context))
     with display() as shown, wired(context.home, context.connect, context.cache_dir, shown.say) as wiring:
-        record, is_new = write_intent(wiring, DeploymentId(service.name, slot), service, file)
+        record, is_new = write_intent(wiring, DeploymentId(service.name, slot), service, file, canary or 0)
         wait_s = timeout if timeout is not None else _patience(record)
         rest = settle(wiring, record.id, shown, wait_s, is_enough=_is_started if no_wait else None)
         warnings = [*_untested(wiring, record), *odd_user_data(service)]
         forget_secrets(wiring)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    _report_up(rest, record, is_new=is_new, no_wait=no_wait)
+    if _is_about_upgrade(rest, record):
+        report(rest, record)
+    else:
+        _report_up(rest, record, is_new=is_new, no_wait=no_wait)
 
 
 def _untested(wiring: Wiring, record: DeploymentRecord) -> list[str]:
@@ -91,10 +101,9 @@ def _image_problem(context: Context) -> Callable[[str], str]:
 
 
 def _patience(record: DeploymentRecord) -> float:
-    from orchestrator.engine.startorder import longest
+    from orchestrator.cli.upgrade import patience
 
-    each = {r.name: r.ready.timeout_s * max(1, record.count(r.name)) for r in record.service.roles}
-    return longest(each, {role.name: role.after for role in record.service.roles}) + MARGIN_S
+    return patience(record)
 
 
 def _is_started(plan: Plan, key: DeploymentId) -> bool:
@@ -141,6 +150,12 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
     again = "run `vmrole reimage`: setup runs once a machine" if is_final else again
     hint = f"mend the cause and {again}; `vmrole events {words}` has the story"
     raise VmroleError("\n".join(lines), f"{hint}, `vmrole down {words}` removes it")
+
+
+def _is_about_upgrade(rest: Rest, record: DeploymentRecord) -> bool:
+    """Whether the upgrade itself is halted: it has stopped, is paused, or waits for a word."""
+    told = next((found for found in rest.plan.deployments if found.id == record.id), None)
+    return told is not None and told.settled and told.reason.startswith(("upgrade ", "rollback "))
 
 
 def _url(front: Frontend) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.upgradejson import rollout_json
+from orchestrator.engine import upgrading
 from orchestrator.engine.rotation import frontends
 from orchestrator.engine.status import State
 from orchestrator.model.names import MachineId
@@ -64,6 +66,7 @@ def status_json(plan: Plan, record: DeploymentRecord) -> dict[str, object]:
         "vip": record.vip,
         "revision": record.revision,
         "paused": asdict(record.paused) if record.paused is not None else None,
+        "upgrade": rollout_json(record),
         "endpoints": endpoints_json(record),
         "roles": [
             {
@@ -139,6 +142,7 @@ def status_text(plan: Plan, record: DeploymentRecord, now: float) -> str:
         f"{record.id.service} ({record.id.slot}): {state_of(plan, record)}, {ready} of {len(statuses)} ready, "
         f"revision {record.revision}, VIP {record.vip}" + (f" ({ports})" if ports else "") + _paused(record, now)
     )
+    head += _upgrading(record)
     head += "".join(f"\n{_between(record, role, role.autoscale)}" for role in record.service.roles if role.autoscale)
     rows = [
         (
@@ -165,6 +169,11 @@ def _paused(record: DeploymentRecord, now: float) -> str:
         return ""
     why = f": {record.paused.reason}" if record.paused.reason else ""
     return f"\npaused for {duration(now - record.paused.since)}{why}; `vmrole resume {record.id.words}` ends that"
+
+
+def _upgrading(record: DeploymentRecord) -> str:
+    told = upgrading.said(record)
+    return f"\n{told}; `vmrole upgrade status {record.id.words}` shows it" if told else ""
 
 
 def consoles(statuses: Iterable[InstanceStatus]) -> str:

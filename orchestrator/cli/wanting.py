@@ -13,6 +13,7 @@ from orchestrator.errors import (
     Missing,
     Problem,
     StoreConflict,
+    UserError,
 )
 
 if TYPE_CHECKING:
@@ -20,42 +21,65 @@ if TYPE_CHECKING:
 
     from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord, Event, Intent
+    from orchestrator.model.secret import Secret
     from orchestrator.model.spec import Service
     from orchestrator.model.world import World
     from orchestrator.wiring import Wiring
 
 
-def write_intent(wiring: Wiring, key: DeploymentId, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
+TRIES = 5
+
+
+def write_intent(
+    wiring: Wiring, key: DeploymentId, service: Service, file: Path, canary: int = 0
+) -> tuple[DeploymentRecord, bool]:
     """Check the file against what is there, then store what it wants; whether that was news.
 
-    One at a time: two that are new at the same moment get two VIPs and two networks.
+    One at a time: two that are new at the same moment get two VIPs and two networks. A loop that runs meanwhile
+    stores how far things have got: then it is looked again.
     """
-    with wiring.writing():
-        return _write_intent(wiring, key, service, file)
-
-
-def _write_intent(wiring: Wiring, key: DeploymentId, service: Service, file: Path) -> tuple[DeploymentRecord, bool]:
     from orchestrator.cli.secrecy import with_secrets
-    from orchestrator.engine.deploy import retried
 
     service, values = with_secrets(wiring, service, file, is_lasting=True)
+    for _try in range(TRIES):
+        try:
+            with wiring.writing():
+                return _write(wiring, key, service, file, canary, values)
+        except StoreConflict:
+            continue
+    raise StoreConflict(f"another vmrole changes {key.title} all the time", "run the same command again")
+
+
+def _write(
+    wiring: Wiring, key: DeploymentId, service: Service, file: Path, canary: int, values: dict[str, Secret]
+) -> tuple[DeploymentRecord, bool]:
+    from orchestrator.engine.deploy import retried
+
     intent = wiring.store.intent()
     world = wiring.loop.see()
-    record = wanted_record(wiring, intent, world, key, service, file)
-    known = intent.deployment(record.id)
+    known = intent.deployment(key)
+    record = wanted_record(wiring, _proven(intent, world, wiring.clock.now()), world, key, service, file, canary=canary)
     is_new = record != known
-    try:
-        with wiring.secrets.alone() if values else contextlib.nullcontext():
-            wiring.secrets.keep(values)
-            for instance in retried(intent, record, wiring.clock.now()):
-                wiring.store.save_instance(instance)
-            if is_new:
-                wiring.store.save_deployment(record, _event(wiring, record))
-    except StoreConflict as error:
-        raise StoreConflict(
-            f"another vmrole changed {key.title} at the same moment", "run the same command again"
-        ) from error
+    with wiring.secrets.alone() if values else contextlib.nullcontext():
+        wiring.secrets.keep(values)
+        for instance in retried(intent, record, wiring.clock.now()):
+            wiring.store.save_instance(instance)
+        if is_new:
+            wiring.store.save_deployment(record, _event(wiring, record))
     return record, is_new
+
+
+def _proven(intent: Intent, world: World, now: float) -> Intent:
+    """The intent in which a revision that is healthy all through is known for it, though no loop has run since."""
+    from orchestrator.engine.deploy import after
+    from orchestrator.engine.plan import plan
+    from orchestrator.model.action import SaveDeployment
+
+    saves = [s.action.record for s in plan(intent, world, now).steps if isinstance(s.action, SaveDeployment)]
+    for record in saves:
+        known = intent.deployment(record.id)
+        intent = after(intent, record) if known is not None and known.rollout == record.rollout else intent
+    return intent
 
 
 def _event(wiring: Wiring, record: DeploymentRecord) -> Event:
@@ -64,8 +88,15 @@ def _event(wiring: Wiring, record: DeploymentRecord) -> Event:
     return Event(wiring.clock.now(), str(record.id), f"revision {record.revision} is wanted", actor="up")
 
 
-def wanted_record(
-    wiring: Wiring, intent: Intent, world: World, key: DeploymentId, service: Service, file: Path
+def wanted_record(  # noqa: PLR0913 - what `up` was told, and where it looks
+    wiring: Wiring,
+    intent: Intent,
+    world: World,
+    key: DeploymentId,
+    service: Service,
+    file: Path,
+    *,
+    canary: int = 0,
 ) -> DeploymentRecord:
     """The deployment's record as the file wants it, after every check that can be made. Changes nothing.
 
@@ -90,7 +121,11 @@ def wanted_record(
     # A deployment stays on the hosts that it was made for: its networks' numbers are the same on each of them.
     subnets = known.subnets if known is not None else free_subnets(pools, world.hosts, intent)
     vip = chosen_vip(wiring, intent, world, key, service)
-    record = deployed(intent, key, service, digests=digests, vip=vip, subnets=subnets, platforms=platforms)
+    if canary and known is None:
+        raise UserError(f"{key.title} is not there yet: no instance could be a canary", "`vmrole up` without --canary")
+    record = deployed(
+        intent, key, service, digests=digests, vip=vip, subnets=subnets, platforms=platforms, canary=canary
+    )
     refuse_unsuitable(record, file)
     _refuse_vip(wiring, intent, world, record, file)
     _refuse_shrinking(intent, world, record, file)

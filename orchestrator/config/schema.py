@@ -158,6 +158,12 @@ class RoleForm(_Form):
         return self
 
     @model_validator(mode="after")
+    def _can_stand_in(self) -> RoleForm:
+        if self.volumes and self.upgrade.max_surge.amount:
+            raise ValueError("upgrade.max_surge is not for a role with volumes: an extra instance's would be left over")
+        return self
+
+    @model_validator(mode="after")
     def _is_seen(self) -> RoleForm:
         if self.ready.via == "network" and not self.ready.probes and not self._endpoint_probes():
             raise ValueError("ready.via: network needs a probe, or an endpoint on the VIP: nothing else is seen")

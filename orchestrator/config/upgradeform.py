@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from orchestrator.config.fields import STRICT
+from orchestrator.config.quantities import bounded, seconds
 from orchestrator.model import upgrade
 
 DEFAULT = upgrade.Upgrade()
@@ -29,19 +30,25 @@ def _share(value: object) -> upgrade.Share:
     return upgrade.Share(amount, match is not None)
 
 
-def _some(value: object) -> upgrade.Share:
-    found = _share(value)
-    if not found.amount:
-        raise ValueError("must be at least 1")
-    return found
-
-
 class UpgradeForm(BaseModel):
     """How a change goes through the role."""
 
     model_config = STRICT
 
-    max_unavailable: Annotated[upgrade.Share, BeforeValidator(_some)] = DEFAULT.max_unavailable
+    domains: Annotated[int, Field(ge=1, le=MOST)] = DEFAULT.domains
+    max_unavailable: Annotated[upgrade.Share, BeforeValidator(_share)] = DEFAULT.max_unavailable
+    max_surge: Annotated[upgrade.Share, BeforeValidator(_share)] = DEFAULT.max_surge
+    min_ready: Annotated[float, BeforeValidator(bounded(seconds, "0s", "24h"))] = DEFAULT.min_ready_s
+    timeout: Annotated[float, BeforeValidator(bounded(seconds, "1s", "24h"))] | None = DEFAULT.timeout_s
+    automatic: bool = DEFAULT.is_automatic
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> UpgradeForm:
+        if not self.max_unavailable.amount and not self.max_surge.amount:
+            raise ValueError("max_unavailable must be at least 1 without max_surge: nobody could be replaced")
+        return self
 
     def value(self) -> upgrade.Upgrade:
-        return upgrade.Upgrade(max_unavailable=self.max_unavailable)
+        return upgrade.Upgrade(
+            self.domains, self.max_unavailable, self.max_surge, self.min_ready, self.timeout, self.automatic
+        )

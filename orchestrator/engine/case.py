@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import machine, members, rest, rotation, storage
+from orchestrator.engine import machine, members, rest, rollout, rotation, storage
 from orchestrator.engine.health import NOTHING, Finding
 from orchestrator.engine.lifecycle import SILENT
-from orchestrator.model.making import MachineSpec, is_same_but_larger
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Wanted
 from orchestrator.model.vicinity import Vicinity
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.repair import Need
     from orchestrator.engine.sight import Sight
     from orchestrator.model.action import Action, Server
+    from orchestrator.model.making import MachineSpec
     from orchestrator.model.spec import Role
 
 
@@ -62,14 +62,17 @@ class Case:
         """What its role makes it of; a role that is gone asks for no change."""
         if self.role is None:
             return self.record.machine
-        return self.deployment.machine(self.role)
+        return rollout.machine_for(self.deployment, self.role, self.record)
 
     @property
     def is_outdated(self) -> bool:
-        """Whether its machine is not what its role asks for; one that was brought back on purpose is left alone."""
-        if self.record.held == self.deployment.revision or is_same_but_larger(self.record.machine, self.desired):
-            return False
-        return self.record.machine != self.desired
+        """Whether its machine is to be replaced now: it is not what its role asks for, and the upgrade is at it."""
+        return self.is_old and self.role is not None and rollout.has_turn(self.deployment, self.role, self.record)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether its machine is not what its role asks for, whenever its turn is."""
+        return self.role is not None and rollout.is_old(self.deployment, self.role, self.record)
 
     @property
     def is_ready(self) -> bool:
@@ -120,14 +123,14 @@ class Case:
     def _due(self) -> Act | None:
         after = self.after
         is_prepared = after is not None and machine.is_prepared(after, self.seen, self.there, self.deployment.id)
-        is_prepared = is_prepared and not self.waits_for_resume
+        is_prepared = is_prepared and not (rollout.is_of_upgrade(self.record) and self.waits_for_turn)
         return rest.due(self.record, is_wanted=self.is_wanted, is_prepared=is_prepared)
 
     @property
-    def waits_for_resume(self) -> bool:
-        """Whether an upgrade of it has not begun, and does not as long as its service is paused."""
-        is_upgrade = self.record.next is not None and self.record.next.act is Act.UPGRADE
-        return is_upgrade and self.record.farewell is None and self.deployment.paused is not None
+    def waits_for_turn(self) -> bool:
+        """Whether the upgrade is to replace its machine, and has not come to it yet, or is halted."""
+        is_its = self.role is not None and rollout.has_turn(self.deployment, self.role, self.record)
+        return (self.is_old or rollout.is_of_upgrade(self.record)) and not is_its
 
     def can_serve(self, world: World) -> bool:
         """Whether others may leave while it stays: it is ready, and HAProxy does send to it.

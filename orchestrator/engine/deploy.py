@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.members import again
 from orchestrator.engine.scaling import carried_over
+from orchestrator.engine.upgradeverbs import asked, tried_again
 from orchestrator.errors import Refused
 from orchestrator.model.disks import MIB
 from orchestrator.model.names import InstanceId, VolumeId
@@ -33,14 +34,21 @@ def deployed(  # noqa: PLR0913 - what `up` pins, each by its name
     vip: str,
     subnets: Mapping[str, IPv4Network],
     platforms: Mapping[str, Platform] | None = None,
+    canary: int = 0,
 ) -> DeploymentRecord:
-    """The deployment's record after ``up``; the very same record if nothing changes."""
+    """The deployment's record after ``up``; the very same record if nothing changes.
+
+    ``canary``: so many instances of each role are upgraded first, and the rest waits for a word.
+    """
     known, made_for = intent.deployment(key), dict(platforms or {})
     if known is None:
         return DeploymentRecord(key, service, 1, dict(digests), vip, dict(subnets), platforms=made_for)
     wanted = replace(known, service=service, digests=dict(digests), vip=vip, subnets=dict(subnets), wanted=Wanted.UP)
     wanted = carried_over(known, replace(wanted, platforms=made_for))
-    return wanted if wanted == known else replace(wanted, revision=known.revision + 1)
+    if wanted == known:
+        return tried_again(known)
+    wanted = replace(wanted, revision=known.revision + 1)
+    return asked(wanted, canary=canary) if canary else wanted
 
 
 def retried(intent: Intent, record: DeploymentRecord, now: float) -> tuple[InstanceRecord, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.rollout import current
 from orchestrator.model.action import (
     Action,
     ChangeLeases,
@@ -47,10 +48,11 @@ def prepare(
     ``arriving``: instances as they will be with their next machine; their disks are made beforehand.
     """
     local = [r for r in (*instances, *arriving) if r.host == host.name and r.wanted is not Wanted.GONE]
-    if host.problem or not local:
+    coming = _coming(host, deployments)
+    if host.problem or not (local or coming):
         return ()
     pool: list[Action] = [] if host.has_pool else [CreatePool(host.name)]
-    digests = sorted({record.machine.digest for record in local})
+    digests = sorted({record.machine.digest for record in local} | coming)
     images = [PlaceImage(host.name, digest) for digest in digests if not has_base(host, digest)]
     return (
         *pool,
@@ -58,6 +60,17 @@ def prepare(
         *_networks(host, deployments, instances, arriving, owner),
         *_copies(host, deployments, local),
     )
+
+
+def _coming(host: HostSeen, deployments: Sequence[DeploymentRecord]) -> set[str]:
+    """Images of upgrades under way, wherever their instances are: each may have to move before it is over."""
+    return {
+        record.digests[role]
+        for record in deployments
+        if host.name in record.subnets and record.wanted is Wanted.UP and (under_way := current(record)) is not None
+        for role in under_way.roles
+        if role in record.digests
+    }
 
 
 def has_base(host: HostSeen, digest: str) -> bool:

@@ -34,7 +34,14 @@ def stored_uses(intent: Intent) -> tuple[Use, ...]:
         if record.wanted in {Wanted.UP, Wanted.STOPPED}
         for role, digest in sorted(record.digests.items())
     ]
-    return (*(use for record in intent.instances for use in _instance_uses(record)), *roles)
+    back = [
+        Use(digest, f"{record.id.title} (what a rollback goes back to)")
+        for record in intent.deployments
+        if record.rollout is not None
+        for good in record.good
+        for digest in good.digests.values()
+    ]
+    return (*(use for record in intent.instances for use in _instance_uses(record)), *roles, *back)
 
 
 def _instance_uses(record: InstanceRecord) -> Iterator[Use]:

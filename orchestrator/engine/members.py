@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.rollout import machine_of_new, surge
 from orchestrator.errors import Refused
 from orchestrator.model.names import InstanceId, parse_disk
 from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Kept, Successor, Timeline, Wanted
@@ -36,7 +37,7 @@ def members(
     wanted = {
         InstanceId(deployment.id, role.name, ordinal): role
         for role in deployment.service.roles
-        for ordinal in deployment.ordinals(role.name)
+        for ordinal in (*deployment.ordinals(role.name), *extras(deployment, role))
         if deployment.wanted is Wanted.UP
     }
     kept = [record if record.id in wanted else replace(record, wanted=Wanted.GONE) for record in present]
@@ -45,6 +46,12 @@ def members(
         if key not in known and _can_place(role, hosts):
             kept.append(_new(deployment, key, role, kept, hosts, now))
     return tuple(kept)
+
+
+def extras(deployment: DeploymentRecord, role: Role) -> tuple[int, ...]:
+    """The ordinals of the instances that stand in while a role's others are replaced: above all the others."""
+    first = max(deployment.ordinals(role.name), default=-1) + 1
+    return tuple(range(first, first + surge(deployment, role)))
 
 
 def vicinity(deployment: DeploymentRecord, wanted: Iterable[InstanceRecord]) -> Vicinity:
@@ -76,7 +83,7 @@ def _new(
         host=host,
         dip=free_dip(deployment.subnets[host], {record.dip for record in others}),
         generation=1,
-        machine=deployment.machine(role),
+        machine=machine_of_new(deployment, role),
         timeline=Timeline(requested=now),
         deadline=now + role.ready.timeout_s,
         awaits=role.after,
@@ -114,25 +121,30 @@ class Member:
     """An instance as its turn is decided by. ``is_serving``: it can serve now and is not on its way out.
 
     ``wants_turn``: its machine has to come to rest, and has not begun to. ``counts``: it belongs to those of which
-    only so many may be away at once (not one that is stopped or to be deleted).
+    only so many may be away at once (not one that is stopped or to be deleted). ``is_extra``: it stands in for one
+    that is away. ``is_young``: it serves, but not for long enough to be relied on.
     """
 
     id: InstanceId
     is_serving: bool
     wants_turn: bool
     counts: bool = True
+    is_extra: bool = False
+    is_young: bool = False
 
 
 def turns(role: Sequence[Member], max_unavailable: int) -> tuple[InstanceId, ...]:
     """Which instances of one role may begin to leave now.
 
     One that does not serve may at once: it has nothing to lose, and it may be why somebody asked. One that serves
-    waits until fewer than ``max_unavailable`` of the role do not.
+    waits until fewer than ``max_unavailable`` of the role do not; an extra one that serves makes up for one that
+    does not.
     """
     idle = [m.id for m in role if m.wants_turn and not m.is_serving]
-    away = sum(1 for m in role if m.counts and not m.is_serving)
+    away = sum(1 for m in role if m.counts and not m.is_extra and (m.is_young or not m.is_serving))
+    spare = sum(1 for m in role if m.counts and m.is_extra and m.is_serving and not m.is_young)
     serving = [m.id for m in role if m.wants_turn and m.is_serving]
-    return tuple(sorted(idle) + sorted(serving)[: max(0, max_unavailable - away)])
+    return tuple(sorted(idle) + sorted(serving)[: max(0, max_unavailable + spare - away)])
 
 
 def successor(record: InstanceRecord, act: Act, machine: MachineSpec, cause: str) -> InstanceRecord:
@@ -149,9 +161,9 @@ def moved(
     return replace(record, next=after, newest=record.newest + 1)
 
 
-def undone(record: InstanceRecord, kept: Kept) -> InstanceRecord:
+def undone(record: InstanceRecord, kept: Kept, cause: str = "asked for") -> InstanceRecord:
     """The record that asks for the machine before the last reimage."""
-    after = Successor(Act.UNDO, kept.generation, kept.machine, record.host, record.dip, record.place, "asked for")
+    after = Successor(Act.UNDO, kept.generation, kept.machine, record.host, record.dip, record.place, cause)
     return replace(record, next=after)
 
 
@@ -189,16 +201,18 @@ def succeed(record: InstanceRecord, after: Successor, *, timeout_s: float, keep:
         has_run=kept is not None,
         failure=kept.failure if kept is not None else None,
         reboot=None,
-        kept=record.kept if is_kept and _is_in_vain(record) else old if is_kept else None,
+        kept=record.kept if is_kept and _is_in_vain(record, after) else old if is_kept else None,
         proven=record.proven and after.act is not Act.UNDO and after.machine == record.machine,
         care=record.care if after.act in {Act.REIMAGE, Act.RELOCATE} else None,
         stuck="",
     )
 
 
-def _is_in_vain(record: InstanceRecord) -> bool:
-    """Whether repair has made a machine that never was ready: what is worth keeping is from before it."""
-    return record.care is not None and record.failure is not None and record.kept is not None and not record.kept.until
+def _is_in_vain(record: InstanceRecord, after: Successor) -> bool:
+    """Whether repair, or an upgrade, made a machine that never was ready: worth keeping is what was before it."""
+    if record.kept is None or record.kept.until:
+        return False
+    return after.act is Act.UPGRADE or (record.care is not None and record.failure is not None)
 
 
 def again(record: InstanceRecord, *, timeout_s: float, now: float) -> InstanceRecord:

@@ -9,19 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import autoscale, care, ground, members, report, rest, rotation, startorder, steps
+from orchestrator.engine import (
+    autoscale,
+    care,
+    ground,
+    members,
+    report,
+    rest,
+    rollout,
+    rotation,
+    startorder,
+    steps,
+    upgrading,
+)
 from orchestrator.engine.balance import balance
 from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
 from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, ResumeDomain, SaveInstance
-from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
+from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
 from orchestrator.model.spec import Via
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.model.names import InstanceId
+    from orchestrator.model.action import SaveDeployment
+    from orchestrator.model.names import DeploymentId, InstanceId
+    from orchestrator.model.spec import Role
     from orchestrator.model.world import World
 
 SOON_S = 0.2  # a guest that is being set up is looked at so often: a look is a few cheap agent calls
@@ -67,13 +81,14 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     cases = tuple(case for record in intent.deployments for case in _decide(record, intent, world, now))
     records = tuple(case.record for case in cases)
     instances = tuple(report.status(case, world, now) for case in cases)
-    counts = [Step(str(save.record.id), save) for save in autoscale.changes(intent, instances, world, now)]
-    first = (*_saves(cases), *counts, *_balance(intent, cases, world, now), *_ground(intent, cases, world))
+    kept = _kept(intent, cases, instances, world, now)
+    first = (*kept, *_saves(cases), *_balance(intent, cases, world, now), *_ground(intent, cases, world))
     tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
     is_served = not any(step.track == "balancer" for step in first)
     last = (*_last(intent, records, world, now), *(_unused_vips(intent, world) if is_served else ()))
     deployments = tuple(_deployment(record, instances, world) for record in intent.deployments)
-    nearest = (_next_look_s(cases, instances), _interval_s(intent, instances), autoscale.look_s(intent))
+    settling = _settling_s(cases, world, now)
+    nearest = (_next_look_s(cases, instances), _interval_s(intent, instances), autoscale.look_s(intent), settling)
     requeue_s = min(_requeue_s(instances, world, (*first, *tracks, *last)), *nearest)
     return Plan(first, tracks, last, instances, deployments, requeue_s)
 
@@ -85,7 +100,7 @@ def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) 
         for case in _cases(record, intent, world, now)
     ]
     cases = care.treated(startorder.released(cases, now), world, now)
-    chosen = _turns(record, cases, world)
+    chosen = _turns(record, cases, world, now)
     left = (steps.leave(case, world, may_begin=case.record.id in chosen, now=now) for case in cases)
     return tuple(steps.act(case, world, now) for case in left)
 
@@ -109,22 +124,50 @@ def _cases(record: DeploymentRecord, intent: Intent, world: World, now: float) -
     )
 
 
-def _turns(record: DeploymentRecord, cases: Sequence[Case], world: World) -> frozenset[InstanceId]:
+def _turns(record: DeploymentRecord, cases: Sequence[Case], world: World, now: float) -> frozenset[InstanceId]:
     return frozenset(
         key
         for role in record.service.roles
         for key in members.turns(
-            [_member(case, world) for case in cases if case.record.id.role == role.name],
-            role.upgrade.away(record.count(role.name)),
+            [_member(case, world, now) for case in cases if case.record.id.role == role.name],
+            _most_away(record, role),
         )
     )
 
 
-def _member(case: Case, world: World) -> members.Member:
+def _most_away(record: DeploymentRecord, role: Role) -> int:
+    """How many of a role may be away at once. None at all is for upgrades, which have extra instances then."""
+    most = role.upgrade.away(record.count(role.name))
+    return most if rollout.is_going(record) else max(1, most)
+
+
+def _member(case: Case, world: World, now: float) -> members.Member:
     record = case.record
     is_up = record.wanted is Wanted.UP or record.farewell is not None
     wants_turn = case.is_wanted and record.farewell is None and case.due is not None and not rest.is_at_rest(case.power)
-    return members.Member(record.id, case.can_serve(world), wants_turn, case.is_wanted and is_up)
+    return members.Member(
+        record.id,
+        case.can_serve(world),
+        wants_turn,
+        case.is_wanted and is_up,
+        is_extra=upgrading.is_extra(case),
+        is_young=upgrading.is_young(case, world, now),
+    )
+
+
+def _kept(
+    intent: Intent, cases: Sequence[Case], instances: Sequence[InstanceStatus], world: World, now: float
+) -> list[Step]:
+    """What is stored of deployments: how far their upgrades are, and how many instances there are to be."""
+    saves: dict[DeploymentId, SaveDeployment] = {}
+    for record in intent.deployments:
+        own = [case for case in cases if case.deployment.id == record.id]
+        told = [status for status in instances if status.record.id.deployment == record.id]
+        save = upgrading.saved(record, own, told, world, now)
+        saves |= {record.id: save} if save is not None else {}
+    # A record is stored once in a turn.
+    counts = {save.record.id: save for save in autoscale.changes(intent, instances, world, now)}
+    return [Step(str(key), save) for key, save in (counts | saves).items()]
 
 
 def _saves(cases: Sequence[Case]) -> list[Step]:
@@ -232,12 +275,16 @@ def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], w
         reason = next(iter([*filter(None, [world.balancer.problem]), *away, *world.trouble.values()]), "")
         return DeploymentStatus(record.id, "leaving", settled=False, reason=reason)
     states = {status.state for status in own}
-    is_whole = len(own) == sum(record.count(role.name) for role in record.service.roles)
+    roles = record.service.roles
+    is_whole = len(own) == sum(record.count(role.name) + rollout.surge(record, role) for role in roles)
     is_pending = any(is_under_way(status.record) for status in own)
     begun = [status for status in own if not status.is_held]
     is_at_rest = all(status.is_left or (status.state in AT_REST and not status.is_watched) for status in begun)
+    told = upgrading.status(record, begun, is_pending=is_pending or not is_whole)
+    if told is not None:
+        return told
     is_whole = is_whole and begun == own
-    if record.paused is not None and is_whole and is_at_rest and (not is_pending or _waits_for_resume(own)):
+    if record.paused is not None and is_whole and is_at_rest and not is_pending:
         return DeploymentStatus(record.id, "paused", settled=True, reason=record.paused.reason)
     if is_at_rest and any(status.is_left or status.state is State.FAILED for status in own):
         return DeploymentStatus(record.id, "failed", settled=True)
@@ -261,17 +308,18 @@ def _interval_s(intent: Intent, instances: Sequence[InstanceStatus]) -> float:
     return min(least, UNHEARD_S) if is_unheard else least
 
 
-def _waits_for_resume(own: Sequence[InstanceStatus]) -> bool:
-    """Whether all that is not done yet are upgrades that have not begun."""
-    pending = [status.record for status in own if is_under_way(status.record)]
-    return all(r.next is not None and r.next.act is Act.UPGRADE and r.farewell is None for r in pending)
-
-
 def _next_look_s(cases: Sequence[Case], instances: Sequence[InstanceStatus]) -> float:
     """When the next look at an instance that is not quite well would count; NET_S if all are."""
     bad = {s.record.id for s in instances if s.is_watched or s.state in {State.UNHEALTHY, State.UNKNOWN}}
     looks = [c.role.ready.interval_s for c in cases if c.role is not None and c.record.id in bad]
     return max(SOON_S, min([NET_S, *looks]))
+
+
+def _settling_s(cases: Sequence[Case], world: World, now: float) -> float:
+    """When the next upgraded instance will have been healthy for long enough; NET_S if none is waited for."""
+    young = [case for case in cases if upgrading.is_young(case, world, now)]
+    times = [at - now for case in young if (at := upgrading.settles_at(case, world)) is not None]
+    return max(SOON_S, min([NET_S, *times]))
 
 
 def _requeue_s(instances: Sequence[InstanceStatus], world: World, taken: Sequence[Step]) -> float:

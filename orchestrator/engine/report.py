@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import care, rest
+from orchestrator.engine import care, rest, upgrading
 from orchestrator.engine.case import Case, guest_of, in_the_way, is_under_way, trouble
 from orchestrator.engine.health import Health
 from orchestrator.engine.lifecycle import judge
@@ -87,8 +87,8 @@ def _waits(case: Case, problem: str) -> str:
     if due is not None:
         return f"{due.value} waits for its turn: too many of {case.record.id.role} are away now"
     after = case.record.next
-    if case.waits_for_resume:
-        return "upgrade waits: the service is paused"
+    if told := upgrading.waits(case):
+        return told
     if not is_under_way(case.record):
         return ""
     what = f"{after.act.value} waits for its disks" if after is not None else "waits"

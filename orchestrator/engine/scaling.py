@@ -44,7 +44,15 @@ def scaled(record: DeploymentRecord, name: str, count: int, remove: Sequence[str
     wanted = chosen(left, count, without=set(present) - set(left))
     _refuse_without_port(role, wanted)
     found = with_ordinals(record, name, wanted)
-    return record if found == record else replace(found, revision=record.revision + 1)
+    return record if found == record else _next_revision(found)
+
+
+def _next_revision(record: DeploymentRecord) -> DeploymentRecord:
+    """Another revision, to which an upgrade that is under way goes on: more instances are no reason to begin anew."""
+    revision, rollout = record.revision + 1, record.rollout
+    follows = rollout is not None and rollout.revision == record.revision
+    rollout = replace(rollout, revision=revision) if rollout is not None and follows else rollout
+    return replace(record, revision=revision, rollout=rollout)
 
 
 def _told(record: DeploymentRecord, role: Role, count: int, remove: Sequence[str]) -> set[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.engine import care, faults, machine, members, rest, startorder, storage
+from orchestrator.engine import care, faults, machine, members, rest, rollout, startorder, storage
 from orchestrator.engine.case import Case, guest_of, is_under_way, trouble
 from orchestrator.engine.health import NOTHING
 from orchestrator.engine.lifecycle import advance, fail
@@ -19,7 +19,7 @@ KEEP_BYTES = 256 * 1024**2  # with less room than this in the pool nothing is ke
 TOLD = ("started", "agent", "setup", "services", "rotation")
 
 
-def replan(case: Case, now: float) -> Case:
+def replan(case: Case, now: float) -> Case:  # noqa: PLR0911 - one return a rung
     """The case with the next machine that it needs, if any.
 
     Its overlay is lost, or its role asks for another, or what was to be its next machine is not asked for any more.
@@ -27,6 +27,8 @@ def replan(case: Case, now: float) -> Case:
     record, after = case.record, case.record.next
     if not case.is_wanted or case.seen.here.problem:
         return case
+    if rollout.is_of_upgrade(record) and case.waits_for_turn:
+        return replan(replace(case, record=replace(record, next=None)), now)
     if after is not None and after.act is Act.UNDO:
         is_possible = MachineId(record.id, after.generation).overlay in case.seen.here.volumes
         if is_possible:
@@ -39,9 +41,21 @@ def replan(case: Case, now: float) -> Case:
     is_paused = case.deployment.paused is not None
     if is_paused or (not is_lost and not case.is_outdated):
         return case
-    cause = "its overlay is gone" if is_lost else f"revision {case.deployment.revision} asks for another machine"
-    act = Act.REIMAGE if is_lost else Act.UPGRADE
-    return replace(case, record=members.successor(record, act, case.desired, cause))
+    return replace(case, record=_replaced(case, is_lost=is_lost))
+
+
+def _replaced(case: Case, *, is_lost: bool) -> InstanceRecord:
+    """The record with another machine: the one that it had, if that is what is asked for and its overlay is there."""
+    record, kept, revision = case.record, case.record.kept, case.deployment.revision
+    if is_lost:
+        return members.successor(record, Act.REIMAGE, case.desired, "its overlay is gone")
+    under_way = rollout.current(case.deployment)
+    if under_way is None or not under_way.is_back:
+        return members.successor(record, Act.UPGRADE, case.desired, f"revision {revision} asks for another machine")
+    is_there = kept is not None and MachineId(record.id, kept.generation).overlay in case.seen.here.volumes
+    if kept is not None and is_there and is_same_but_larger(kept.machine, case.desired):
+        return members.undone(record, kept, f"{rollout.BACK}: its overlay from before")
+    return members.successor(record, Act.UPGRADE, case.desired, f"{rollout.BACK}: no overlay from before is left")
 
 
 def replug(case: Case, now: float) -> Case:
@@ -88,7 +102,8 @@ def progress(case: Case, world: World, now: float) -> Case:
         record = replace(record, timeline=replace(record.timeline, rotation=now))
     if record.timeline.rotation is not None and record.failure is None and not record.proven:
         record = replace(record, proven=True)
-    record = _keep(record, case.seen.here, case.role.stop, is_full=record.host in world.full, now=now)
+    is_over = case.deployment.rollout is None
+    record = _keep(record, case.seen.here, case.role.stop, is_full=record.host in world.full, is_over=is_over, now=now)
     told = _told(case.old, record, guest.busy, now)
     if record.fault is None or case.power is not Power.RUNNING or not _is_back(record):
         return replace(case, record=record, event=case.event or told)
@@ -103,15 +118,20 @@ def _is_back(record: InstanceRecord) -> bool:
     return record.timeline.rotation is not None and not is_under_way(record) and not restarts
 
 
-def _keep(record: InstanceRecord, here: HostSeen, stop: Stop, *, is_full: bool, now: float) -> InstanceRecord:
-    """The record without what was kept for a way back, once its time is over or its room is needed."""
+def _keep(
+    record: InstanceRecord, here: HostSeen, stop: Stop, *, is_full: bool, is_over: bool, now: float
+) -> InstanceRecord:
+    """The record without what was kept for a way back, once its time is over or its room is needed.
+
+    ``is_over``: no upgrade is under way, which could be rolled back.
+    """
     kept = record.kept
     is_back = record.next is not None and record.next.act is Act.UNDO
     if kept is None or is_back:
         return record
     if kept.until is None and record.timeline.rotation is not None:
         return replace(record, kept=replace(kept, until=now + stop.keep_s))
-    is_over = kept.until is not None and now >= kept.until
+    is_over = is_over and kept.until is not None and now >= kept.until
     return replace(record, kept=None) if is_over or is_full or here.free_bytes < KEEP_BYTES else record
 
 

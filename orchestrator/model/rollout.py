@@ -26,7 +26,7 @@ class Rollout:
     ``since`` then, None between two. ``canary``: so many instances of each role go first, and the rest waits;
     ``canaries`` are their names. ``waits``: for which command of the user (resume, promote), "" if for none.
     ``is_back``: it goes back to a revision that was good. ``is_whole``: nothing served when it began, so that there is
-    nothing to be careful of: all instances are in one domain.
+    nothing to be careful of: all instances are in one domain. ``last``: the domain that the upgrade before it was at.
     """
 
     revision: int
@@ -41,6 +41,7 @@ class Rollout:
     stopped: Stopped | None = None
     is_back: bool = False
     is_whole: bool = False
+    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Upgrade:
         """How many of ``instances`` may be away at once."""
         return self.max_unavailable.least(instances)
 
-    def extra(self, instances: int) -> int:
+    def surge(self, instances: int) -> int:
         """How many extra instances a role of ``instances`` has while it changes."""
         return self.max_surge.most(instances)
 

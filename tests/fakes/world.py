@@ -29,12 +29,16 @@ ENOUGH_TURNS = 4000
 
 
 class FakeWorld:
-    """``scripts``: how the guests of an instance behave, by its full name; all others are well-behaved."""
+    """``scripts``: how the guests of an instance behave, by its full name; ``images``: those of an image's digest.
+
+    All others are well-behaved.
+    """
 
     def __init__(self, *hosts: str) -> None:
         self.clock = FakeClock()
         self.faults = Faults()
         self.scripts: dict[str, Script] = {}
+        self.images: dict[str, Script] = {}
         self.store = FakeStore(OWNER, self.faults)
         self.balancer = FakeBalancer(self.faults)
         self.secrets = FakeSecrets()
@@ -46,11 +50,13 @@ class FakeWorld:
             host.peers = tuple(self.hosts.values())
 
     def script(self, instance: str) -> Script:
-        return self.scripts.get(instance, Script())
+        """How an instance's guest behaves: as it was told, or as every guest of its image does."""
+        machines = {str(record.id): record.machine.digest for record in self.store.intent().instances}
+        return self.scripts.get(instance) or self.images.get(machines.get(instance, ""), Script())
 
     @property
     def effects(self) -> Effects:
-        images = FakeImages("debian-12", "debian-13")
+        images = FakeImages("debian-12", "debian-13", "debian-14")
         return Effects(
             self.hosts,
             self.guests,
@@ -63,7 +69,7 @@ class FakeWorld:
             self.board,
         )
 
-    def up(self, wanted: Service) -> DeploymentId:
+    def up(self, wanted: Service, canary: int = 0) -> DeploymentId:
         """What ``vmrole up`` writes."""
         key, intent = DeploymentId(wanted.name), self.store.intent()
         known = intent.deployment(key)
@@ -78,6 +84,7 @@ class FakeWorld:
             digests=digests,
             vip=known.vip if known else vip,
             subnets=known.subnets if known else new,
+            canary=canary,
         )
         if record != known:
             self.store.save_deployment(record)

@@ -141,7 +141,7 @@ def test_an_upgrade_keeps_all_but_max_unavailable_in_rotation(most):
     world = FakeWorld()
     world.up(service(role(instances=3)))
     world.settle()
-    world.up(service(role(instances=3, size=Size(vcpus=2), upgrade=Upgrade(max_unavailable=Share(most)))))
+    world.up(service(role(instances=3, size=Size(vcpus=2), upgrade=Upgrade(1, Share(most)))))
     least = 3
     with world.loop() as loop:
         for _turn in range(200):

@@ -46,8 +46,11 @@ def test_instance_i_is_in_domain_i_mod_n(ordinal, domains):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("max_unavailable: 0", "must be at least 1"),
-        ("max_unavailable: 0%", "must be at least 1"),
+        ("max_unavailable: 0", "must be at least 1 without max_surge"),
+        ("max_unavailable: 0%", "must be at least 1 without max_surge"),
+        ("domains: 0", "at least 1"),
+        ("min_ready: 5", "must be a time like"),
+        ("automatic: no-no", "must be true or false"),
         ("max_unavailable: 101%", "from 0 to 100%, got 101%"),
         ("max_unavailable: -1", "from 0 to 200, got -1"),
         ("max_unavailable: true", "or a part of them like 25%"),
