@@ -53,6 +53,7 @@ def status(context: Context, service: str, slot: str, as_json: bool, watch: bool
     """
     from orchestrator.wiring import wired
 
+    check_service_name(service, slot)
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         while _show(wiring, service, slot, as_json=as_json) and watch:
             wiring.clock.wait(WATCH_S)
@@ -185,7 +186,8 @@ def _change(wiring: Wiring, key: DeploymentId, what: str, change: Change) -> Dep
         intent, now = wiring.store.intent(), wiring.clock.now()
         known = find_deployment(intent, key.service, key.slot)
         record = change(known, now)
-        _refuse_missing(wiring, record)
+        if record.revision != known.revision:
+            _refuse_missing(wiring, record)
         try:
             if known.rollout is not None and known.rollout.stopped is not None and record.revision == known.revision:
                 _save_all(wiring, given_another_chance(record, intent.members(key), now))
