@@ -30,9 +30,9 @@ OPENING_S = 1.0  # opening has no deadline at all: a stopped daemon's socket acc
 WAKES = 20
 WAKE_AGAIN_S = 1.0
 MANY = 4096
-# libvirtd serves five calls of one connection at a time, and at five hears not even its keepalive any more.
-CALLS = 4
-LINES = 3
+# Each call that may hang has a connection to itself: libvirt's client (9.0) sometimes lets a quick call wait for the
+# end of one that another thread is at on the same connection.
+LINES = 12
 
 GONE = frozenset(
     {
@@ -156,25 +156,25 @@ class Connection:
 
 
 class Lines:
-    """Several connections to one daemon, for calls that may hang: no connection carries more than it can."""
+    """Several connections to one daemon, for calls that may hang: none carries more than one of them."""
 
     def __init__(self, host: str, uri: str) -> None:
         self._connections = [Connection(host, uri) for _line in range(LINES)]
-        # The first connection's places come first: the others are opened only when they are needed.
+        # The first connection comes first: the others are opened only when they are needed.
         self._free: queue.PriorityQueue[int] = queue.PriorityQueue()
-        for place in range(LINES * CALLS):
+        for place in range(LINES):
             self._free.put(place)
 
     @contextlib.contextmanager
     def line(self, timeout_s: float) -> Iterator[Connection]:
-        """A connection with a place for one call. Raises AgentSilent when there is none in time."""
+        """A connection for one call. Raises AgentSilent when there is none in time."""
         try:
             place = self._free.get(timeout=timeout_s)
         except queue.Empty:
             host = self._connections[0].host
-            raise AgentSilent(f"{LINES * CALLS} guest agents of host {host} hang; no other can be asked now") from None
+            raise AgentSilent(f"{LINES} guest agents of host {host} hang; no other can be asked now") from None
         try:
-            yield self._connections[place // CALLS]
+            yield self._connections[place]
         finally:
             self._free.put(place)
 

@@ -77,6 +77,9 @@ class LibvirtHost:
         self._pool = Pool(self._connection, owner)
         self._volumes = Volumes(self._pool)
         # What waits for a guest or reads a console waits on a connection of its own: nothing else is behind it there.
+        # So does what only looks, behind nothing that is done; but the world of a test driver is its connection's own.
+        is_real = not site.uri.startswith("test:")
+        self._watched = Pool(Connection(site.name, site.uri) if is_real else self._connection, owner)
         self._agents = Lines(site.name, site.uri)
         self._consoles = Pool(Connection(site.name, site.uri), owner)
 
@@ -85,7 +88,7 @@ class LibvirtHost:
         return self._site.name
 
     def watch(self, wake: Callable[[], None]) -> None:
-        self._connection.watch(wake)
+        self._watched.connection.watch(wake)
 
     def versions(self) -> str:
         """What runs there, in words: ``libvirt 9.0.0, QEMU 7.2.22``. Raises HostAway."""
@@ -94,11 +97,11 @@ class LibvirtHost:
             return f"libvirt {_version(connection.getLibVersion())}, QEMU {_version(connection.getVersion())}"
 
     def observe(self) -> HostSeen:
-        connection = self._connection.get()
-        with self._connection.errors("listing domains and networks"):
+        connection = self._watched.connection.get()
+        with self._watched.connection.errors("listing domains and networks"):
             seen = [self._domain_seen(domain) for domain in connection.listAllDomains()]
             nets = {network.name(): _network_seen(network) for network in connection.listAllNetworks()}
-        pool = self._pool.observe()
+        pool = self._watched.observe()
         found = HostSeen(
             self.name,
             domains={domain.name: domain for domain in seen if domain is not None},

@@ -41,8 +41,17 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
         trouble=problem or world.trouble.get("balancer", ""),
         now=now,
     )
+    if judged.state is State.UNKNOWN and _is_missed(case, world):
+        told = "the guest agent did not answer just now; it is looked at again"
+        judged = replace(judged, state=State.READY, reason=told)
     judged = judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
     return _of_health(judged, case, now)
+
+
+def _is_missed(case: Case, world: World) -> bool:
+    """Whether it was heard in one of the last looks, so that a silent one alone proves nothing."""
+    pulse = world.pulses.get(case.machine)
+    return pulse is not None and not pulse.silent.is_on and not all(pulse.silent.looks)
 
 
 def _of_health(judged: InstanceStatus, case: Case, now: float) -> InstanceStatus:

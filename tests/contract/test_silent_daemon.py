@@ -41,7 +41,7 @@ def test_who_comes_second_is_told_at_once_and_who_came_first_when_it_ends(silent
         time.sleep(0.5)
         begun = time.monotonic()
         with pytest.raises(HostAway, match="does not let us in"):
-            silent.versions()
+            silent.observe()
         assert time.monotonic() - begun < 3
         assert not first.done()
         server.close()

@@ -65,9 +65,9 @@ def test_a_hostile_agent_harms_nobody_but_its_own_instance(lab, tmp_path, capsys
     log = lab.inside("sh", "-c", f"cat /var/lib/libvirt/images/*/{domain}.console.log").out
     assert [kind for kind in KINDS if f"hostile: {kind}" not in log] == []
     bad = next(row["at"] for row in rows if row["states"]["web-0"] == "unknown")
-    assert bad - begun < 10
+    assert bad - begun < 20  # three silent looks, five seconds apart
     assert {row["states"]["web-1"] for row in rows} == {"ready"}
-    assert {row["states"]["web-0"] for row in rows if row["at"] > bad + 5} == {"unknown"}
+    assert {row["states"]["web-0"] for row in rows if bad <= row["at"] < bad + 5} == {"unknown"}
     assert is_clean(shown)
     assert all(is_clean(reason) for row in rows for reason in row["reasons"].values())
     grown_mib = (max(row["rss_kib"] for row in rows) - max(row["rss_kib"] for row in before)) / 1024

@@ -102,9 +102,10 @@ def test_hung_guests_do_not_starve_the_others_of_their_host():
         assert taken_s < AT_ONCE_S
         assert [told(made)[f"web-{n}"] for n in range(6, 12)] == ["ready"] * 6
         before = threads()
-        world.clock.pass_by(10)
-        made, taken_s = timed(loop.tick)
-        assert taken_s < AT_ONCE_S
+        for _look in range(3):
+            world.clock.pass_by(5)
+            made, taken_s = timed(loop.tick)
+            assert taken_s < AT_ONCE_S
         assert [told(made)[f"web-{n}"] for n in range(12)] == ["unknown"] * 6 + ["ready"] * 6
         for _turn in range(30):
             loop.tick()
@@ -114,7 +115,7 @@ def test_hung_guests_do_not_starve_the_others_of_their_host():
         assert set(told(world.settle_by(loop)).values()) == {"ready"}
 
 
-def test_a_guest_that_is_late_is_what_it_was_for_a_moment_and_then_silent():
+def test_a_guest_that_is_late_is_what_it_was_until_it_was_silent_in_three_looks():
     world = two_hosts()
     gate = threading.Event()
     with world.loop() as loop:
@@ -125,7 +126,13 @@ def test_a_guest_that_is_late_is_what_it_was_for_a_moment_and_then_silent():
         assert made.requeue_s <= 1, "soon there is more to be said"
         world.clock.pass_by(4)
         made = loop.tick()
-        assert (told(made)["web-0"], made.instances[0].reason) == ("unknown", "the guest agent does not answer")
+        assert (told(made)["web-0"], made.instances[0].reason[:31]) == ("ready", "the guest agent did not answer ")
+        for _look in range(3):
+            world.clock.pass_by(5)
+            made = loop.tick()
+        made = loop.tick()  # what was decided by the look before has been stored
+        assert told(made)["web-0"] == "unknown"
+        assert "the guest agent does not answer for" in made.instances[0].reason
         assert made.requeue_s == 5
         world.scripts.clear()
         gate.set()
