@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.model.spec import LINUX
+from orchestrator.model.world import CONSOLE_LINES
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -128,8 +129,8 @@ class Host(Protocol):
 
     def delete_volume(self, volume: str) -> None: ...
 
-    def console(self, machine: MachineId) -> tuple[str, ...]:
-        """The last lines of the machine's serial console, made safe to print; () if there is none."""
+    def console(self, machine: MachineId, *, last: int = CONSOLE_LINES) -> tuple[str, ...]:
+        """The ``last`` lines of the machine's serial console, made safe to print; () if there is none."""
 
     def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
         """One guest agent command and its answer's ``return``. Raises AgentSilent, AgentRefused."""

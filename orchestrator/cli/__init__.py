@@ -35,6 +35,8 @@ COMMANDS = {
     "ls": ("show", "List the deployments."),
     "status": ("show", "Show a deployment's instances, with stage and reason."),
     "events": ("show", "Show what happened, and why."),
+    "console": ("console", "Show what a machine printed on its serial console."),
+    "logs": ("console", "Show what the services of an instance have logged."),
     "exec": ("instance", "Run a command inside an instance."),
     "volume": ("volume", "Volumes: list, show, snapshot, restore, delete."),
     "convert": ("convert", "Make a service file of .csdef and .cscfg, unattend.xml or cloud-init files."),

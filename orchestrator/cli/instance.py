@@ -14,7 +14,9 @@ from orchestrator.model.names import DeploymentId, InstanceId, MachineId, is_nam
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
     from orchestrator.drivers.looks import Outcome
+    from orchestrator.model.record import InstanceRecord
     from orchestrator.ports import Clock, Host
+    from orchestrator.wiring import Wiring
 
 SILENCE_S = 10.0
 
@@ -26,6 +28,15 @@ def parse_instance(text: str, slot: str) -> InstanceId:
     if not slash or not is_name(service) or parsed is None:
         raise UserError(f"{text!r} does not name an instance", "say SERVICE/NAME, like hello/web-0")
     return InstanceId(DeploymentId(service, slot), *parsed)
+
+
+def find_instance(wiring: Wiring, key: InstanceId) -> InstanceRecord:
+    """An instance as it is stored. Raises NotFound."""
+    records = {record.id: record for record in wiring.store.intent().instances}
+    if key not in records:
+        known = ", ".join(known.words for known in sorted(records)) or "none"
+        raise NotFound(f"there is no instance {key.words}; known: {known}", "`vmrole ls` lists the services")
+    return records[key]
 
 
 def check_command(words: tuple[str, ...]) -> None:
@@ -80,11 +91,7 @@ def exec_(ctx: click.Context, instance: str, slot: str, command: tuple[str, ...]
     key = parse_instance(instance, slot)
     check_command(command)
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
-        records = {record.id: record for record in wiring.store.intent().instances}
-        if key not in records:
-            known = ", ".join(known.words for known in sorted(records)) or "none"
-            raise NotFound(f"there is no instance {key.words}; known: {known}", "`vmrole ls` lists the services")
-        record = records[key]
+        record = find_instance(wiring, key)
         domain = MachineId(record.id, record.generation).domain
         done = ask(wiring.hosts[record.host], key, domain, command, wiring.clock)
         # Here, so that nothing that goes wrong while the connections are closed can come between; and what the command

@@ -63,7 +63,7 @@ fi"""
 
 
 LOOK_S = 8.0  # a look at one guest ends by then, however slowly each call is answered
-SURE_S, SURE_TRIES = 0.03, 8
+SURE_S, SURE_TRIES, FIRST_TRIES = 0.03, 8, 16
 FORGET_S = 120.0  # after so long without a look a machine is gone
 
 
@@ -217,11 +217,15 @@ class AgentGuests:
         return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, busy, kept=kept)
 
     def _sure(self, memory: Memory, way: Way, dip: str, ready: Ready) -> Report:
-        """The services of a guest that is not ready yet. One that has just been found well is not left for that."""
-        report = looks.UNSEEN
-        for _try in range(SURE_TRIES):
+        """The services of a guest that is not ready yet. One that has just been found well is not left for that.
+
+        Neither is one that is asked for the first time in this boot: by then it may have been up for long.
+        """
+        report, is_first = looks.UNSEEN, not memory.open and memory.last is looks.UNSEEN
+        for _try in range(FIRST_TRIES if is_first else SURE_TRIES):
             report = self._rounds.until_ready(memory, way, dip, ready, self._clock.now())
-            if report.settled or memory.streak == 0:
+            is_left = memory.streak == 0 and not (is_first and memory.last is looks.UNSEEN)
+            if report.settled or is_left:
                 break
             self._clock.wait(SURE_S)
         return report

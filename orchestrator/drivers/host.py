@@ -18,7 +18,16 @@ from orchestrator.drivers._volumes import Volumes
 from orchestrator.errors import AgentRefused, NotFound
 from orchestrator.model.names import parse_machine
 from orchestrator.model.text import lines
-from orchestrator.model.world import PANIC, DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
+from orchestrator.model.world import (
+    CONSOLE_LINES,
+    PANIC,
+    DomainSeen,
+    HostName,
+    HostSeen,
+    Lease,
+    NetworkSeen,
+    Power,
+)
 from orchestrator.render import domain as domains
 from orchestrator.render import network as networks
 from orchestrator.render.volume import pool_path
@@ -33,7 +42,6 @@ if TYPE_CHECKING:
     from orchestrator.model.names import DeploymentCopy, DeploymentId, MachineId, VolumeId
     from orchestrator.ports import Progress
 
-CONSOLE_LINES = 20
 NANO = 10**9
 _AFFECT = libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE | libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
 _UNDEFINE = (
@@ -278,8 +286,8 @@ class LibvirtHost:
     def delete_volume(self, volume: str) -> None:
         self._pool.remove(volume)
 
-    def console(self, machine: MachineId) -> tuple[str, ...]:
-        return lines(self._consoles.tail(machine.console).decode(errors="replace"))[-CONSOLE_LINES:]
+    def console(self, machine: MachineId, *, last: int = CONSOLE_LINES) -> tuple[str, ...]:
+        return lines(self._consoles.tail(machine.console).decode(errors="replace"))[-last:]
 
     def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
         request = json.dumps({"execute": command, "arguments": arguments})

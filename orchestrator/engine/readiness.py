@@ -71,13 +71,17 @@ elif command -v rc-status >/dev/null 2>&1 && [ -d /run/openrc ]; then
 elif command -v sv >/dev/null 2>&1 && [ -d /etc/service ]; then
   echo manager runit
   tries="1 2 3"; [ "$1" != glance ] || tries=1
+  set --
+  for dir in /etc/service/*; do [ -e "$dir/down" ] || set -- "$@" "$dir"; done
   report() {
-    for dir in /etc/service/*; do
-      [ -e "$dir/down" ] || echo sv "${dir##*/}" "$(sv -w 1 check "$dir" 2>&1 | tail -n 1)"
+    # All of them by one program; what their own checks print is among it.
+    sv -w 1 check "$@" 2>&1 | while IFS= read -r text; do
+      name=${text#*: /etc/service/}
+      [ "$name" = "$text" ] || echo sv "${name%%:*}" "$text"
     done
   }
   for try in $tries; do
-    all=$(report)
+    all=$(report "$@")
     # A service that ends again and again is up for less than a second at a time.
     echo "$all" | grep -qv 'ok: run:.* [1-9][0-9]*s' || break
     [ "$tries" = 1 ] || sleep 0.5

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.model.pulse import Pulse
 
 
+CONSOLE_LINES = 20  # of what a machine printed, so many explain a reason
 PANIC = "kernel panic"  # why a domain is off: its guest's kernel has told that it is dead
 
 

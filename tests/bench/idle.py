@@ -24,6 +24,7 @@ from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.sqlite import SqliteStore
 from orchestrator.model.making import machine_spec
 from orchestrator.model.names import DeploymentCopy, InstanceId, MachineId, base_marker, base_volume
+from orchestrator.model.spec import Platform
 from tests.fakes.balancer import FakeBalancer
 from tests.fakes.build import DIGEST, HELLO, OWNER, READY, deployment, record, role, service
 from tests.fakes.faults import Faults
@@ -93,7 +94,7 @@ def make(host, store):
     copy = DeploymentCopy(wanted.id, wanted.revision)
     for volume in (base_volume(DIGEST), base_marker(DIGEST), copy.file, copy.marker):
         host._pool.put(volume, b"", "0444")  # the test driver takes no uploads: an empty file needs none
-    spec = machine_spec(web, DIGEST)
+    spec = machine_spec(web, DIGEST, Platform())
     for ordinal in range(INSTANCES):
         key = InstanceId(HELLO, "web", ordinal)
         machine = MachineId(key, 1)

@@ -2,7 +2,8 @@
 
     python -m tests.e2e.watcher SECONDS look|tick
 
-``took``: the turn's seconds; ``looks``: each guest's that ended since the last line; ``events``: libvirt's, when.
+``took``: the turn's seconds; ``up``: who is taken to be ready; ``looks``: each guest's that ended since the last line;
+``events``: libvirt's, when.
 Nothing is replaced: the real ports are called, with a stopwatch around.
 """
 
@@ -60,6 +61,7 @@ def main():
                 "looks": looks,
                 "events": [events.pop(0) for _event in tuple(events)],
                 "states": {s.record.id.name: s.state.value for s in plan.instances},
+                "up": {s.record.id.name: s.record.timeline.services is not None for s in plan.instances},
                 "reasons": {s.record.id.name: s.reason for s in plan.instances},
             }
             print(json.dumps(row), flush=True)

@@ -16,7 +16,7 @@ from orchestrator.model.names import (
     parse_disk,
     parse_machine,
 )
-from orchestrator.model.world import DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
+from orchestrator.model.world import CONSOLE_LINES, DomainSeen, HostName, HostSeen, Lease, NetworkSeen, Power
 
 from .clock import FakeClock
 from .faults import Faults, Harm
@@ -219,9 +219,9 @@ class FakeHost(FakePool):
             raise Harm(f"{domain} is undefined while it runs")
         self.domains.pop(domain, None)
 
-    def console(self, machine: MachineId) -> tuple[str, ...]:
+    def console(self, machine: MachineId, *, last: int = CONSOLE_LINES) -> tuple[str, ...]:
         self._answer()
-        return self._script(str(machine.instance)).console if machine.console in self.volumes else ()
+        return self._script(str(machine.instance)).console[-last:] if machine.console in self.volumes else ()
 
     def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
         self._answer()
