@@ -162,6 +162,9 @@ class Guests(Protocol):
         what they said last is told until then: not ``settled`` as long as they have not. ``system``: linux or windows.
         """
 
+    def is_busy(self, host: Host, machine: MachineId) -> bool:
+        """Whether the code in a Linux guest says that it is busy: one quick question. Raises AgentSilent."""
+
     def shut_down(self, host: Host, machine: MachineId, act: Act) -> None:
         """Give notice of ``act`` and ask the guest to shut down: by its agent, else by the power button.
 

@@ -50,6 +50,7 @@ class Controller:
     def run(self) -> None:
         """Run until told to end. Raises Busy when another controller runs on this home."""
         is_announced = False
+        self.loop.stand_by()
         while not self.is_over():
             with self.lease.try_hold(as_controller=True) as is_ours:
                 if is_ours:

@@ -134,12 +134,17 @@ class Loop:
     def run(self, until: Callable[[Plan], bool]) -> Plan:
         """Tick until ``until`` says of a plan that it is enough, and return that plan."""
         self._effects.balancer.watch(self._clock.wake)  # only here: HAProxy's master takes ten connections at a time
+        self.stand_by()
         while True:
             made = self.tick()
             if until(made):
                 self.finish()
                 return made
             self._clock.wait(made.requeue_s)
+
+    def stand_by(self) -> None:
+        """From now on be woken by what guests say, too: for whoever does not look once only."""
+        self._observer.stand_by()
 
     def finish(self, patience_s: float = FINISH_S) -> bool:
         """Let no track take another step, and wait until none is under way; whether that is so now.

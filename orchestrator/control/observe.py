@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from orchestrator.control.glances import Glances
 from orchestrator.control.looks import Look, await_all
 from orchestrator.control.processors import Processors
 from orchestrator.control.workers import Workers
@@ -18,7 +19,7 @@ from orchestrator.engine.pulse import pulses
 from orchestrator.engine.status import since
 from orchestrator.errors import VmroleError
 from orchestrator.model.names import MachineId
-from orchestrator.model.spec import Ready
+from orchestrator.model.spec import LINUX, Ready, Via
 from orchestrator.model.world import PANIC, BalancerSeen, GuestSeen, HostSeen, Power, World
 
 if TYPE_CHECKING:
@@ -81,6 +82,14 @@ class Observer:
         self._loads: Mapping[tuple[DeploymentId, str], Load] = {}
         self._processors = Processors(hosts, {name: lanes.figures for name, lanes in self._lanes.items()})
         self._wake: Callable[[], None] = lambda: None
+        self._glances = Glances(hosts, guests, self._be_woken)
+
+    def _be_woken(self) -> None:
+        self._wake()
+
+    def stand_by(self) -> None:
+        """From now on notice between looks, too, that a guest has become busy, or is not any more."""
+        self._glances.begin()
 
     def watch(self, wake: Callable[[], None]) -> None:
         """From now on call ``wake`` (from any thread) when an answer comes late."""
@@ -101,6 +110,7 @@ class Observer:
         self._pulses = pulses(self._pulses, intent, world, now)
         self._loads = loads(self._loads, intent, world, now)
         self._has_looked = True
+        self._glances.expect(_serving(running, guests, intent))
         return replace(world, pulses=self._pulses, loads=self._loads)
 
     def outdate(self, track: str, host: str) -> None:
@@ -224,6 +234,7 @@ class Observer:
         return said if said is not None else before
 
     def close(self) -> None:
+        self._glances.close()
         self._edge.close()
         for lanes in self._lanes.values():
             lanes.close()
@@ -247,6 +258,18 @@ def _ready(record: InstanceRecord, intent: Intent) -> Ready:
     deployment = intent.deployment(record.id.deployment)
     role = deployment.service.role(record.id.role) if deployment is not None else None
     return role.ready if role is not None else Ready()
+
+
+def _serving(
+    records: Sequence[InstanceRecord], guests: Mapping[MachineId, GuestSeen], intent: Intent
+) -> dict[str, dict[MachineId, bool]]:
+    """The guests that can be glanced at, by host, and whether each is busy."""
+    found: dict[str, dict[MachineId, bool]] = {}
+    for record in records:
+        seen, by_agent = guests[_id(record)], _ready(record, intent).via is Via.AGENT
+        if by_agent and seen.boot_id and seen.boot_id == record.boot_id and record.machine.platform.os == LINUX:
+            found.setdefault(record.host, {})[_id(record)] = bool(seen.busy)
+    return found
 
 
 def _has_panicked(record: InstanceRecord, hosts: Mapping[str, HostSeen]) -> bool:

@@ -62,6 +62,7 @@ else
 fi"""
 
 
+GLANCE_S = 1.0
 LOOK_S = 8.0  # a look at one guest ends by then, however slowly each call is answered
 SURE_S, SURE_TRIES, FIRST_TRIES = 0.03, 8, 16
 FORGET_S = 120.0  # after so long without a look a machine is gone
@@ -234,6 +235,14 @@ class AgentGuests:
         for domain in tuple(self._memories) if self._ssh is not None else ():
             self._ways().forget(domain)
         self._place.close()
+
+    def is_busy(self, host: Host, machine: MachineId) -> bool:
+        try:
+            opened = host.agent(machine.domain, "guest-file-open", {"path": looks.BUSY, "mode": "r"}, GLANCE_S)
+        except AgentRefused:  # no such file
+            return False
+        host.agent(machine.domain, "guest-file-close", {"handle": _integer(opened)}, GLANCE_S)
+        return True
 
     def shut_down(self, host: Host, machine: MachineId, act: Act) -> None:
         """By what there is: our script, else (Windows, guest-exec disabled) the agent's own way, else the power button.

@@ -17,10 +17,12 @@ def event_rows(lab, home):
     vip = lab.status("struck")["vip"]
     with standing.loop(lab):
         rounds = [(out_of_rotation(lab), served_again(lab, vip)) for _round in range(ROUNDS)]
+        busy = [busy_and_out(lab) for _round in range(ROUNDS)]
     lab.ok("down", "struck", "--yes")
     out, again = zip(*rounds, strict=True)
     return [
         ("QEMU killed -> out of rotation", out, "1.0"),
+        ("busy, by its own word -> out of rotation", busy, ""),
         ("HAProxy killed -> a page at the VIP", again, "2.0"),
     ]
 
@@ -35,6 +37,20 @@ def out_of_rotation(lab):
         time.sleep(0.005)
     took = time.monotonic() - begun
     eventually(lambda: in_rotation(lab) == {"web-0.g1", "web-1.g1"}, "it is started again", 60)
+    return took
+
+
+def busy_and_out(lab):
+    """From the moment before the file is written, so the agent's own slowness counts."""
+    eventually(lambda: in_rotation(lab) == {"web-0.g1", "web-1.g1"}, "both are in rotation", 60)
+    time.sleep(2)
+    begun = time.monotonic()
+    lab.ok("exec", "struck/web-0", "--", "sh", "-c", "echo counting >/run/vmrole/busy")
+    while "web-0.g1" in in_rotation(lab):
+        assert time.monotonic() - begun < 30
+        time.sleep(0.005)
+    took = time.monotonic() - begun
+    lab.ok("exec", "struck/web-0", "--", "rm", "/run/vmrole/busy")
     return took
 
 

@@ -21,7 +21,9 @@ from orchestrator.control.observe import Observer
 from orchestrator.drivers.clock import SystemClock
 from orchestrator.drivers.guest import AgentGuests
 from orchestrator.drivers.host import LibvirtHost
+from orchestrator.drivers.looks import BUSY
 from orchestrator.drivers.sqlite import SqliteStore
+from orchestrator.errors import AgentRefused
 from orchestrator.model.making import machine_spec
 from orchestrator.model.names import DeploymentCopy, InstanceId, MachineId, base_marker, base_volume
 from orchestrator.model.spec import Platform
@@ -37,7 +39,10 @@ BOOT = "8c3f2d0e-0000-4000-8000-000000000000\n"
 class Host(LibvirtHost):
     """The test driver's host, with agents."""
 
-    def agent(self, _domain, command, _arguments, _timeout_s):
+    def agent(self, domain, command, arguments, _timeout_s):
+        self._connection.get().lookupByName(domain)
+        if arguments.get("path") == BUSY:
+            raise AgentRefused("no such file")
         answers = {
             "guest-file-open": 1000,
             "guest-file-read": {"buf-b64": base64.b64encode(BOOT.encode()).decode(), "count": 37},
@@ -68,6 +73,7 @@ def main():
         begin = time.monotonic()
         while loop.tick().steps and time.monotonic() - begin < 20:
             clock.wait(0.1)
+        loop.stand_by()
         changes, begun, used = store._db.total_changes, time.monotonic(), time.process_time()
         turns = 0
         while time.monotonic() - begun < float(sys.argv[1]):

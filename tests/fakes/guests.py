@@ -85,6 +85,9 @@ class FakeGuests:
             return GuestSeen(boot, setup_done=True, waiting=("nginx.service (activating)",))
         return GuestSeen(boot, setup_done=True, settled=True, failed=failed, busy=script.busy, kept=True)
 
+    def is_busy(self, host: FakeHost, machine: MachineId) -> bool:
+        return bool(self.look(host, machine, dip="", ready=Ready(), known_boot=None).busy)
+
     def shut_down(self, host: FakeHost, machine: MachineId, act: Act) -> None:  # noqa: ARG002 - a guest like any
         host.shut_down(machine)
 
