@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.1  # so far from the target nothing is changed
 HAIR = 0.01  # of an instance: what arithmetic may add
-LEAST_SAMPLES = 3
+LEAST_SAMPLES = 2
 LOOK_S = 5.0
 
 
@@ -122,8 +122,10 @@ def trend(load: Load, wish: Autoscale, now: float, *, is_trial: bool) -> Trend:
         return Trend(problem="there are no figures yet")
     window, since = window_s(wish), now - load.samples[0][0]
     recent = [value for at, value in load.samples if at > now - window]
-    if len(recent) < (1 if is_trial else LEAST_SAMPLES) or (not is_trial and since < 0.8 * window):
+    if not is_trial and since < 0.8 * window:
         return Trend(problem=f"figures of {since:.0f} s so far, {window:g} s are needed")
+    if len(recent) < (1 if is_trial else LEAST_SAMPLES):
+        return Trend(problem=f"only {len(recent)} looks in the last {window:g} s")
     peak = max(_means(load.samples, now - wish.cool_down_s, window), default=0.0)
     late = [value for at, value in load.samples if at > now - window / 3] or recent
     return Trend(sum(recent) / len(recent), sum(late) / len(late), peak, since)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.model.world import World
 
 WINDOW_S = 30.0  # a figure is the mean over so long
+LEAST_S = 10.0  # a loop on a busy machine takes seconds for a turn
 SAMPLE_S = 1.0
 STALE_S = 15.0  # without a figure for longer than this it begins anew
 
@@ -38,7 +39,7 @@ class Reading:
 
 def window_s(wish: Autoscale) -> float:
     """Over how long the mean is taken."""
-    return min(WINDOW_S, wish.cool_down_s)
+    return min(WINDOW_S, max(wish.cool_down_s, LEAST_S))
 
 
 def scaling_roles(intent: Intent) -> list[tuple[DeploymentRecord, Role, Autoscale]]:

@@ -16,6 +16,7 @@ SMALL = {"image": "tiny", "size": {"vcpus": 1, "memory": "128MiB"}}
 
 
 def names(lab, service, role="web"):
+    time.sleep(1)  # the controller needs the machine, too
     found = lab.status(service)["instances"]
     return [i["name"] for i in found if i["role"] == role and i["in_rotation"]]
 
@@ -88,6 +89,10 @@ def another_vip(lab, tmp_path, value, old):
     assert (second.code, f"{vip} is the VIP of many" in second.err) == (2, True), second
 
 
+def story(lab):
+    return lab.ok("autoscale", "busy", "--for", "1s").out + lab.ok("events", "busy").out + lab.ok("status", "busy").out
+
+
 def test_the_number_follows_the_load(lab, tmp_path):
     scale = {"max": 3, "target": {"requests_per_second": 5}, "cool_down": "8s"}
     value = service("busy", autoscale=scale, stop={"drain": "2s", "timeout": "20s"})
@@ -95,16 +100,17 @@ def test_the_number_follows_the_load(lab, tmp_path):
     with controller(lab, tmp_path):
         lab.ok("up", write(tmp_path / "busy.yaml", value))
         vip, begun = lab.status("busy")["vip"], time.monotonic()
-        argv = ["hey", "-z", f"{80 * PATIENCE:.0f}s", "-c", "2", "-q", "8", f"http://{vip}/"]  # 16 requests a second
+        argv = ["hey", "-z", f"{120 * PATIENCE:.0f}s", "-c", "2", "-q", "8", f"http://{vip}/"]  # 16 requests a second
         load = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             trial = {found["role"]: found for found in json.loads(lab.ok("autoscale", "busy", "--json").out)}
             assert trial["web"]["figure"] > 3
             assert 0 <= trial["calc"]["figure"] < 100
             assert trial["calc"]["would_be"] == 1
-            eventually(lambda: names(lab, "busy") == ["web-0", "web-1", "web-2"], "three serve", 60)
+            eventually(lambda: names(lab, "busy") == ["web-0", "web-1", "web-2"], "three serve", 100)
             print(f"\n1 -> 3 under 16 requests a second: {time.monotonic() - begun:.1f} s", end="")
         finally:
+            print(story(lab))
             load.send_signal(signal.SIGINT)
             said = load.communicate(timeout=30)[0]
         assert "Error distribution" not in said

@@ -106,7 +106,7 @@ def test_it_waits_between_two_changes():
         (Load(), "there are no figures yet"),
         (replace(seen(99), problem="HAProxy does not answer"), "HAProxy does not answer"),
         (seen(99, 20), "figures of 20 s so far, 30 s are needed"),
-        (Load(((NOW - 29, 99.0), (NOW, 99.0))), "figures of 29 s so far, 30 s are needed"),
+        (Load(((NOW - 31, 99.0), (NOW, 99.0))), "only 1 looks in the last 30 s"),
         (Load(tuple((at - 16, value) for at, value in seen(99).samples)), "there are no figures yet"),
     ],
 )
