@@ -256,6 +256,9 @@ class Store(Protocol):
     def save_deployment(self, record: DeploymentRecord, event: Event | None = None) -> None:
         """Raises StoreConflict when another version is there."""
 
+    def save_deployments(self, records: Sequence[DeploymentRecord], events: Sequence[Event]) -> None:
+        """All of them in one go, or none. Raises StoreConflict when another version is there of any."""
+
     def save_instance(self, record: InstanceRecord, event: Event | None = None) -> None:
         """Raises StoreConflict when another version is there."""
 

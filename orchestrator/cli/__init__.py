@@ -24,6 +24,7 @@ COMMANDS = {
     "scale": ("scale", "Change how many instances a role has."),
     "autoscale": ("autoscale", "Show what autoscale sees, and what it would do now."),
     "down": ("down", "Delete a deployment."),
+    "swap": ("swap", "Exchange the VIPs of a service's two slots: staging becomes what is reached."),
     "reboot": ("verbs", "Reboot instances, out of rotation meanwhile; every disk is kept."),
     "reimage": ("verbs", "Make instances anew from their image; local storage and volumes are kept."),
     "undo-reimage": ("verbs", "Go back to the overlay from before the last reimage."),

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.deployments import Time, confirm, find_deployment, settle, slot_option
-from orchestrator.errors import HostAway
+from orchestrator.errors import HostAway, StoreConflict
 
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
+    from orchestrator.model.names import DeploymentId
+    from orchestrator.wiring import Wiring
+
+TRIES = 10  # a loop that runs meanwhile changes the same records
 
 
 @click.command()
@@ -37,8 +41,7 @@ def down(context: Context, service: str, slot: str, volumes: bool, yes: bool, ti
     from orchestrator.cli.progress import display
     from orchestrator.cli.secrecy import forget_secrets
     from orchestrator.control.settle import End
-    from orchestrator.engine.deploy import withdrawn
-    from orchestrator.model.record import Event
+    from orchestrator.engine.swap import is_taken_with
     from orchestrator.wiring import wired
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
@@ -46,11 +49,10 @@ def down(context: Context, service: str, slot: str, volumes: bool, yes: bool, ti
         record = find_deployment(intent, service, slot)
         fate = "and their volumes" if volumes else "; volumes are kept"
         count = len(intent.members(record.id))
+        if is_taken_with(intent, record):
+            click.echo(f"{record.id.title} is what the service is reached at ({record.vip}) since the swap", err=True)
         confirm(f"Delete {record.id.title}, {count} instances with overlays and local storage{fate}?", yes=yes)
-        gone = withdrawn(record, with_volumes=volumes)
-        if gone != record:
-            event = Event(wiring.clock.now(), str(record.id), "deletion is wanted", actor="down")
-            wiring.store.save_deployment(gone, event)
+        _store(wiring, record.id, with_volumes=volumes)
         with display() as shown:
             rest = settle(wiring, record.id, shown, timeout)
         if rest.end is End.GONE:
@@ -65,3 +67,25 @@ def down(context: Context, service: str, slot: str, volumes: bool, yes: bool, ti
             "run the same command again",
         )
     click.echo(f"{record.id.title} is deleted")
+
+
+def _store(wiring: Wiring, key: DeploymentId, *, with_volumes: bool) -> None:
+    """Store that a deployment is to be gone, over whatever a loop has stored since we looked."""
+    from orchestrator.engine.deploy import withdrawn
+    from orchestrator.engine.swap import withdrawn_with
+    from orchestrator.model.record import Event
+
+    event = Event(wiring.clock.now(), str(key), "deletion is wanted", actor="down")
+    for remaining in reversed(range(TRIES)):
+        intent = wiring.store.intent()
+        record = intent.deployment(key)
+        gone = withdrawn(record, with_volumes=with_volumes) if record is not None else None
+        if gone is None or gone == record:
+            return
+        try:
+            wiring.store.save_deployments(withdrawn_with(intent, gone), [event])
+        except StoreConflict:
+            if not remaining:
+                raise
+        else:
+            return

@@ -69,10 +69,13 @@ def _set_aside_if_damaged(context: Context) -> Path | None:
 
 
 def _rebuild(wiring: Wiring) -> int:
+    from orchestrator.cli.vips import ground_of
     from orchestrator.engine.recover import copies, counted, instances
+    from orchestrator.engine.vips import apart
     from orchestrator.model.record import Event
 
-    hosts = wiring.loop.see().hosts
+    world = wiring.loop.see()
+    hosts = world.hosts
     for host in hosts.values():
         if host.problem:
             raise HostAway(host.problem, "recovery needs every host to answer: what it cannot see it would lose")
@@ -82,7 +85,7 @@ def _rebuild(wiring: Wiring) -> int:
         record = stored if stored is not None else _read(wiring.hosts[name], copy.file)
         found = instances(record, hosts, intent.owner, _bases(wiring, hosts.values()), now)
         if stored is None:
-            record = counted(record, found)
+            record = apart(counted(record, found), wiring.store.intent(), ground_of(wiring, world))
             wiring.store.save_deployment(record, Event(now, str(key), "recovered", f"from host {name}", "recover"))
             count += 1
         known = {instance.id for instance in intent.members(key)}

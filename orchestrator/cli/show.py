@@ -44,7 +44,7 @@ def ls(context: Context, as_json: bool) -> None:
         print_json(
             [
                 {"service": r.id.service, "slot": r.id.slot, "state": state, "ready": ready, "instances": count,
-                 "vip": r.vip, "revision": r.revision}
+                 "vip": r.vip, "live": r.is_live, "revision": r.revision}
                 for r, state, ready, count in rows
             ]
         )  # fmt: skip

@@ -64,6 +64,7 @@ def status_json(plan: Plan, record: DeploymentRecord) -> dict[str, object]:
         "slot": record.id.slot,
         "state": state_of(plan, record),
         "vip": record.vip,
+        "live": record.is_live,
         "revision": record.revision,
         "paused": asdict(record.paused) if record.paused is not None else None,
         "upgrade": rollout_json(record),
@@ -140,7 +141,10 @@ def status_text(plan: Plan, record: DeploymentRecord, now: float) -> str:
     ready = sum(status.state is State.READY for status in statuses)
     head = (
         f"{record.id.service} ({record.id.slot}): {state_of(plan, record)}, {ready} of {len(statuses)} ready, "
-        f"revision {record.revision}, VIP {record.vip}" + (f" ({ports})" if ports else "") + _paused(record, now)
+        f"revision {record.revision}, VIP {record.vip}"
+        + (f" ({ports})" if ports else "")
+        + _swapped(record)
+        + _paused(record, now)
     )
     head += _upgrading(record)
     head += "".join(f"\n{_between(record, role, role.autoscale)}" for role in record.service.roles if role.autoscale)
@@ -162,6 +166,10 @@ def status_text(plan: Plan, record: DeploymentRecord, now: float) -> str:
 
 def _between(record: DeploymentRecord, role: Role, wish: Autoscale) -> str:
     return f"{role.name}: {record.count(role.name)} instances, {wish}"
+
+
+def _swapped(record: DeploymentRecord) -> str:
+    return f", which was {record.id.other.slot}'s before a swap" if record.swaps % 2 else ""
 
 
 def _paused(record: DeploymentRecord, now: float) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from orchestrator.model import action as act
-from orchestrator.model.names import DeploymentCopy
 from orchestrator.model.spec import WINDOWS
 from orchestrator.render import cloudinit, records, template, unattend
 
@@ -85,8 +84,7 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
         case act.MoveVolume():
             _move(action, to.hosts[action.source], host, to.report)
         case act.SaveCopy():
-            copy = DeploymentCopy(action.record.id, action.record.revision)
-            host.put_copy(copy, records.dump_deployment(action.record.as_copied()))
+            host.put_copy(action.record.copy, records.dump_deployment(action.record.as_copied()))
         case act.DefineDomain():
             host.define_domain(action.machine, action.spec, action.place, has_seed=action.has_seed)
         case act.EjectSeed():

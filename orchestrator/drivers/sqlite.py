@@ -16,7 +16,7 @@ from orchestrator.model.record import Event, Intent
 from orchestrator.render import records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from orchestrator.model.names import DeploymentId, InstanceId
@@ -133,23 +133,31 @@ class SqliteStore:
         return Intent(self._owner, tuple(wanted), tuple(sorted(members, key=lambda record: record.id)))
 
     def save_deployment(self, record: DeploymentRecord, event: Event | None = None) -> None:
-        self._save("deployment", record, records.dump_deployment(record).decode(), event)
+        self.save_deployments([record], [event] if event is not None else [])
+
+    def save_deployments(self, wanted: Sequence[DeploymentRecord], events: Sequence[Event]) -> None:
+        with self._transaction():
+            for record in wanted:
+                self._save("deployment", record, records.dump_deployment(record).decode())
+            for event in events:
+                self._insert(event)
 
     def save_instance(self, record: InstanceRecord, event: Event | None = None) -> None:
-        self._save("instance", record, records.dump_instance(record).decode(), event)
-
-    def _save(self, table: str, record: DeploymentRecord | InstanceRecord, body: str, event: Event | None) -> None:
-        key, version = str(record.id), record.version
         with self._transaction():
-            if version == 0:
-                statement = f"INSERT INTO {table} (id, version, body) VALUES (?, 1, ?) ON CONFLICT DO NOTHING"  # noqa: S608 - our own word
-                done = self._db.execute(statement, (key, body))
-            else:
-                statement = f"UPDATE {table} SET body = ?, version = version + 1 WHERE id = ? AND version = ?"  # noqa: S608 - our own word
-                done = self._db.execute(statement, (body, key, version))
-            if done.rowcount != 1:
-                raise StoreConflict(f"{key} was changed by someone else meanwhile", "look again, then decide again")
+            self._save("instance", record, records.dump_instance(record).decode())
             self._insert(event)
+
+    def _save(self, table: str, record: DeploymentRecord | InstanceRecord, body: str) -> None:
+        """Within a transaction."""
+        key, version = str(record.id), record.version
+        if version == 0:
+            statement = f"INSERT INTO {table} (id, version, body) VALUES (?, 1, ?) ON CONFLICT DO NOTHING"  # noqa: S608 - our own word
+            done = self._db.execute(statement, (key, body))
+        else:
+            statement = f"UPDATE {table} SET body = ?, version = version + 1 WHERE id = ? AND version = ?"  # noqa: S608 - our own word
+            done = self._db.execute(statement, (body, key, version))
+        if done.rowcount != 1:
+            raise StoreConflict(f"{key} was changed by someone else meanwhile", "look again, then decide again")
 
     def forget_instance(self, key: InstanceId, event: Event) -> None:
         self._forget("instance", str(key), event)

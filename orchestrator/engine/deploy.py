@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from orchestrator.engine.members import again
 from orchestrator.engine.scaling import carried_over
 from orchestrator.engine.upgradeverbs import asked, tried_again
+from orchestrator.engine.vips import is_live
 from orchestrator.errors import Refused
 from orchestrator.model.disks import MIB
-from orchestrator.model.names import InstanceId, VolumeId
+from orchestrator.model.names import InstanceId, Slot, VolumeId
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent, Pause, Wanted
 from orchestrator.model.spec import DiskKind
 
@@ -42,7 +43,9 @@ def deployed(  # noqa: PLR0913 - what `up` pins, each by its name
     """
     known, made_for = intent.deployment(key), dict(platforms or {})
     if known is None:
-        return DeploymentRecord(key, service, 1, dict(digests), vip, dict(subnets), platforms=made_for)
+        # Beside one that is live since a swap it is the one that is not.
+        swaps = int(is_live(intent, key) != (key.slot == Slot.PRODUCTION.value))
+        return DeploymentRecord(key, service, 1, dict(digests), vip, dict(subnets), platforms=made_for, swaps=swaps)
     wanted = replace(known, service=service, digests=dict(digests), vip=vip, subnets=dict(subnets), wanted=Wanted.UP)
     wanted = carried_over(known, replace(wanted, platforms=made_for))
     if wanted == known:

@@ -19,7 +19,6 @@ from orchestrator.model.action import (
     UndefineDomain,
 )
 from orchestrator.model.names import (
-    DeploymentCopy,
     DeploymentId,
     base_marker,
     base_volume,
@@ -107,7 +106,7 @@ def _copies(host: HostSeen, deployments: Sequence[DeploymentRecord], local: Sequ
     steps: list[Action] = []
     here = {record.id.deployment for record in local}
     for record in deployments:
-        wanted = DeploymentCopy(record.id, record.revision)
+        wanted = record.copy
         if record.id not in here or record.wanted is not Wanted.UP:
             continue
         if wanted.marker not in host.volumes:

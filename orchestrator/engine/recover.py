@@ -47,6 +47,10 @@ class Found:
         return is_running, self.domain is not None, self.machine.generation
 
 
+def _age(copy: DeploymentCopy) -> tuple[int, int]:
+    return copy.revision, copy.swaps
+
+
 def copies(hosts: Iterable[HostSeen]) -> dict[DeploymentId, tuple[str, DeploymentCopy]]:
     """The newest whole copy of each deployment's record, and the host that has it."""
     found: dict[DeploymentId, tuple[str, DeploymentCopy]] = {}
@@ -55,7 +59,7 @@ def copies(hosts: Iterable[HostSeen]) -> dict[DeploymentId, tuple[str, Deploymen
             copy = parse_copy(file)
             if copy is None or not {copy.file, copy.marker} <= host.volumes:
                 continue
-            if copy.deployment not in found or found[copy.deployment][1].revision < copy.revision:
+            if copy.deployment not in found or _age(found[copy.deployment][1]) < _age(copy):
                 found[copy.deployment] = (host.name, copy)
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
@@ -40,9 +40,9 @@ class Ground:
 
 
 def vip_for(intent: Intent, key: DeploymentId, service: Service, ground: Ground) -> str:
-    """The deployment's VIP. One that is given is the production slot's; the other has its own. Raises Refused."""
+    """The deployment's VIP. One that is given is the live slot's; the other has its own. Raises Refused."""
     known = intent.deployment(key)
-    if service.vip and key.slot == Slot.PRODUCTION.value:
+    if service.vip and is_live(intent, key):
         return service.vip
     if ground.bind is Bind.OWN:
         if known is not None and known.vip in ground.own:
@@ -51,6 +51,22 @@ def vip_for(intent: Intent, key: DeploymentId, service: Service, ground: Ground)
             raise Refused(f"{ground.device} has no IPv4 address to serve on", "give it one, or change site.yaml")
         return ground.own[0]
     return known.vip if known is not None else free_vip(intent, ground)
+
+
+def is_live(intent: Intent, key: DeploymentId) -> bool:
+    """Whether a deployment has, or would have, the VIP that its service is known by: a swap may have changed that."""
+    known, other = intent.deployment(key), intent.deployment(key.other)
+    if known is not None:
+        return known.is_live
+    return not other.is_live if other is not None else key.slot == Slot.PRODUCTION.value
+
+
+def apart(record: DeploymentRecord, intent: Intent, ground: Ground) -> DeploymentRecord:
+    """The record with another VIP if the other slot has its own: one of two may be told as it was before a swap."""
+    other = intent.deployment(record.id.other)
+    if other is None or other.vip != record.vip or ground.bind is Bind.OWN:
+        return record
+    return replace(record, vip=free_vip(intent, ground))
 
 
 def free_vip(intent: Intent, ground: Ground) -> str:

@@ -29,7 +29,8 @@ _DISK = re.compile(
 )
 _CLEAN = re.compile(rf"(?P<machine>.+)\.(?P<disk>{_NAME.pattern})\.clean\.raw")
 _COPY = re.compile(
-    rf"(?P<service>{_NAME.pattern})\.(?P<slot>production|staging)\.r(?P<revision>[1-9][0-9]{{0,8}})\.(?:json|ok)"
+    rf"(?P<service>{_NAME.pattern})\.(?P<slot>production|staging)\.r(?P<revision>[1-9][0-9]{{0,8}})"
+    r"(?:\.s(?P<swaps>[1-9][0-9]{0,8}))?\.(?:json|ok)"
 )
 
 
@@ -68,6 +69,12 @@ class DeploymentId:
     def title(self) -> str:
         """As people say it: ``hello``, ``hello (staging)``."""
         return self.service if self.slot == Slot.PRODUCTION.value else f"{self.service} ({self.slot})"
+
+    @property
+    def other(self) -> DeploymentId:
+        """The same service's in the other slot."""
+        slot = Slot.STAGING if self.slot == Slot.PRODUCTION.value else Slot.PRODUCTION
+        return DeploymentId(self.service, slot.value)
 
     @property
     def network(self) -> str:
@@ -222,19 +229,24 @@ def parse_disk(text: str) -> DiskFile | None:
 class DeploymentCopy:
     """A deployment's record kept beside its machines, so that a lost store can be rebuilt from the hosts.
 
-    ``marker`` exists only beside a ``file`` that is whole.
+    ``swaps``: how often its VIP had been exchanged. ``marker`` exists only beside a ``file`` that is whole.
     """
 
     deployment: DeploymentId
     revision: int
+    swaps: int = 0
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.deployment}.r{self.revision}{f'.s{self.swaps}' if self.swaps else ''}"
 
     @property
     def file(self) -> str:
-        return f"{self.deployment}.r{self.revision}.json"
+        return f"{self._stem}.json"
 
     @property
     def marker(self) -> str:
-        return f"{self.deployment}.r{self.revision}.ok"
+        return f"{self._stem}.ok"
 
 
 @functools.lru_cache(maxsize=CACHED_NAMES)
@@ -243,7 +255,8 @@ def parse_copy(text: str) -> DeploymentCopy | None:
     match = _COPY.fullmatch(text)
     if match is None:
         return None
-    return DeploymentCopy(DeploymentId(match["service"], match["slot"]), int(match["revision"]))
+    key = DeploymentId(match["service"], match["slot"])
+    return DeploymentCopy(key, int(match["revision"]), int(match["swaps"] or 0))
 
 
 @functools.lru_cache(maxsize=CACHED_NAMES)

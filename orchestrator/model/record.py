@@ -11,7 +11,7 @@ from itertools import islice
 
 from orchestrator.model.load import Scaled
 from orchestrator.model.making import MachineSpec, machine_spec
-from orchestrator.model.names import DeploymentId, InstanceId
+from orchestrator.model.names import DeploymentCopy, DeploymentId, InstanceId, Slot
 from orchestrator.model.rollout import Good, Rollout
 from orchestrator.model.spec import Platform, Role, Service
 
@@ -171,7 +171,7 @@ class DeploymentRecord:
     stored yet. ``counts``: role → how many instances there should be, where that is not what the file says;
     ``left_out``: role → ordinals that none of them has. ``rollout``: the upgrade that is under way; ``good``: the last
     revisions that were healthy all through, the newest first. ``scaled``: role → when its number was
-    changed last by its figures.
+    changed last by its figures. ``swaps``: how often its VIP was exchanged with the other slot's.
     """
 
     id: DeploymentId
@@ -191,6 +191,17 @@ class DeploymentRecord:
     rollout: Rollout | None = None
     good: tuple[Good, ...] = ()
     scaled: Mapping[str, Scaled] = field(default_factory=dict)
+    swaps: int = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has the VIP that its service is known by: production's, or staging's after a swap."""
+        return (self.id.slot == Slot.PRODUCTION.value) == (self.swaps % 2 == 0)
+
+    @property
+    def copy(self) -> DeploymentCopy:
+        """What its copy on a host is called."""
+        return DeploymentCopy(self.id, self.revision, self.swaps)
 
     def count(self, name: str) -> int:
         """How many instances of a role there should be; 0 of one that it does not have."""

@@ -74,6 +74,19 @@ class StoreContract:
         store.save_instance(replace(read, boot=9))
         assert store.intent().instances == (replace(WHOLE, boot=9, version=2),)
 
+    def test_several_deployments_are_saved_at_once_or_not_at_all(self, store):
+        staged = replace(RICH, id=RICH.id.other, vip="198.51.100.2")
+        store.save_deployments([RICH, staged], [Event(NOW, str(d.id), "made") for d in (RICH, staged)])
+        production, staging = store.intent().deployments
+        assert [production.vip, staging.vip] == [RICH.vip, staged.vip]
+        changed = [replace(production, vip=staging.vip), replace(staging, vip=production.vip, version=7)]
+        with pytest.raises(StoreConflict):
+            store.save_deployments(changed, [Event(NOW, "hello", "never")])
+        assert store.intent().deployments == (production, staging)
+        store.save_deployments([changed[0], replace(changed[1], version=1)], [])
+        assert [d.vip for d in store.intent().deployments] == [staged.vip, RICH.vip]
+        assert [event.what for _n, event in store.events("hello")] == ["made", "made"]
+
     @pytest.mark.parametrize("version", [0, 2, 7])
     def test_another_version_is_a_conflict_and_changes_nothing(self, store, version):
         store.save_instance(WHOLE)

@@ -54,8 +54,8 @@ class Lab:
         assert done.code == 0, f"vmrole {' '.join(args)} ended with {done.code}\n{done.out}\n{done.err}"
         return done
 
-    def status(self, service):
-        return json.loads(self.ok("status", service, "--json").out)
+    def status(self, service, slot="production"):
+        return json.loads(self.ok("status", service, "--slot", slot, "--json").out)
 
     def instance(self, service, name):
         return next(found for found in self.status(service)["instances"] if found["name"] == name)
@@ -91,7 +91,7 @@ class Lab:
     def forget_all(self):
         """Leave an empty lab to the next test."""
         for deployment in json.loads(self.ok("ls", "--json").out):
-            self.ok("down", deployment["service"], "--volumes", "--yes")
+            self.ok("down", deployment["service"], "--slot", deployment["slot"], "--volumes", "--yes")
 
 
 def addresses(text):

@@ -1,5 +1,6 @@
 """A store in memory, with the real one's compare-and-swap."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.errors import StoreConflict
@@ -29,17 +30,29 @@ class FakeStore:
         self._save(self._deployments, record)
         self._tell(event)
 
+    def save_deployments(self, records: Sequence[DeploymentRecord], events: Sequence[Event]) -> None:
+        for record in records:
+            self._check(self._deployments, record)
+        self._faults.effect("save_deployments", str(records[0].id))
+        for record in records:
+            self._save(self._deployments, record)
+        for event in events:
+            self._tell(event)
+
     def save_instance(self, record: InstanceRecord, event: Event | None = None) -> None:
         self._faults.effect("save_instance", str(record.id))
         self._save(self._instances, record)
         self._tell(event)
 
     def _save(self, table: dict, record: DeploymentRecord | InstanceRecord) -> None:
+        self._check(table, record)
+        table[record.id] = replace(record, version=record.version + 1)
+        self._saves += 1
+
+    def _check(self, table: dict, record: DeploymentRecord | InstanceRecord) -> None:
         known = table.get(record.id)
         if (known.version if known is not None else 0) != record.version:
             raise StoreConflict(f"{record.id} was changed by someone else meanwhile")
-        table[record.id] = replace(record, version=record.version + 1)
-        self._saves += 1
 
     def forget_instance(self, key: InstanceId, event: Event) -> None:
         self._faults.effect("forget_instance", str(key))

@@ -10,6 +10,7 @@ from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
 from orchestrator.engine.deploy import deployed, free_subnets, withdrawn
 from orchestrator.engine.plan import Plan, plan
+from orchestrator.engine.swap import pair, swapped, withdrawn_with
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import InstanceRecord, Timeline
 from orchestrator.model.spec import Service
@@ -69,14 +70,15 @@ class FakeWorld:
             self.board,
         )
 
-    def up(self, wanted: Service, canary: int = 0) -> DeploymentId:
+    def up(self, wanted: Service, slot: str = "production", canary: int = 0) -> DeploymentId:
         """What ``vmrole up`` writes."""
-        key, intent = DeploymentId(wanted.name), self.store.intent()
+        key, intent = DeploymentId(wanted.name, slot), self.store.intent()
         known = intent.deployment(key)
         pools = {name: IPv4Network(f"198.{18 + n}.0.0/16") for n, name in enumerate(self.hosts)}
         new = free_subnets(pools, {name: host.observe() for name, host in self.hosts.items()}, intent)
         digests = {role.name: digest_of(role.image) for role in wanted.roles}
-        vip = f"198.51.100.{1 + len(intent.deployments)}"
+        taken = {record.vip for record in intent.deployments} | self.balancer.vips
+        vip = next(vip for n in range(1, 255) if (vip := f"198.51.100.{n}") not in taken)
         record = deployed(
             intent,
             key,
@@ -92,9 +94,17 @@ class FakeWorld:
 
     def down(self, key: DeploymentId, *, with_volumes: bool = False) -> None:
         """What ``vmrole down`` writes."""
-        record = self.store.intent().deployment(key)
+        intent = self.store.intent()
+        record = intent.deployment(key)
         assert record is not None
-        self.store.save_deployment(withdrawn(record, with_volumes=with_volumes))
+        self.store.save_deployments(withdrawn_with(intent, withdrawn(record, with_volumes=with_volumes)), [])
+
+    def swap(self, service: str) -> None:
+        """What ``vmrole swap`` writes."""
+        two = pair(self.store.intent(), service)
+        assert two is not None
+        after = swapped(two)
+        self.store.save_deployments([after.live, after.coming], [])
 
     def ask(self, verb: Callable[[InstanceRecord], InstanceRecord], *names: str) -> None:
         """What a command on instances (``web-0``; none: all) writes."""

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.config.servicefile import parse
 from orchestrator.config.site import machine_site, site_from_json, site_to_json
 from orchestrator.config.siteform import as_set
-from orchestrator.engine.vips import Ground, free_vip, neighbours, unfit, vip_for
+from orchestrator.engine.vips import Ground, apart, free_vip, neighbours, unfit, vip_for
 from orchestrator.errors import InvalidInput, Refused
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.record import Intent
@@ -188,3 +188,16 @@ def test_settings_that_cannot_be(tmp_path, text, path, said):
 
 def test_a_labs_site_of_before_is_still_read():
     assert site_from_json(site_to_json(SITE)) == SITE
+
+
+def test_a_vip_that_is_given_is_the_live_slot_s_and_a_swap_changes_which_that_is():
+    live, staged = deployment(GIVEN, vip="192.0.2.9"), deployment(GIVEN, id=STAGING, vip="198.51.100.6")
+    after = intent(replace(live, vip=staged.vip, swaps=1), replace(staged, vip=live.vip, swaps=1))
+    assert [vip_for(after, key, GIVEN, GROUND) for key in (HELLO, STAGING)] == ["198.51.100.6", "192.0.2.9"]
+    assert vip_for(intent(after.deployments[1]), HELLO, GIVEN, GROUND) == "198.51.100.1"
+
+
+def test_two_copies_with_one_vip_are_told_apart():
+    live, staged = deployment(vip="198.51.100.6"), deployment(id=STAGING, vip="198.51.100.6")
+    assert apart(staged, intent(live), GROUND).vip == "198.51.100.1"
+    assert apart(staged, intent(live), OWN) == apart(staged, NOBODY, GROUND) == staged
