@@ -178,6 +178,13 @@ class Guests(Protocol):
         help. Raises AgentSilent.
         """
 
+    def tell(self, host: Host, machine: MachineId, text: str, *, dip: str, ready: Ready, system: str = LINUX) -> None:
+        """Give the guest its runtime file, whole or not at all, and have its hooks run; those are not waited for.
+
+        A guest that has this revision already is left as it is. ``dip``, ``ready``, ``system``: as for ``look``.
+        Raises AgentSilent, AgentRefused.
+        """
+
     def grow(self, host: Host, machine: MachineId, disk: Disk) -> None:
         """Enlarge a mounted disk's file system to the disk. Raises AgentSilent, AgentRefused."""
 

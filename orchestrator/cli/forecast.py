@@ -87,6 +87,8 @@ def _words(step: Step, key: str) -> str:  # noqa: PLR0911 - one line an action
             return f"make network {deployment} on {host}: {subnet}"
         case act.ChangeLeases(host, network) if network == key:
             return f"change the addresses of network {network} on {host}"
+        case act.Tell(machine=machine) if str(machine.instance.deployment) == key:
+            return f"tell {machine.instance.name} its new settings and neighbours, without a reboot"
         case act.AddVip(vip):
             return f"add VIP {vip}"
         case act.ConfigureBalancer(frontends, _servers):

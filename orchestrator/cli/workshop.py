@@ -48,7 +48,8 @@ if [ -d /sys/firmware/efi ]; then echo uefi; else echo bios; fi
 # What one machine has for itself, and two of the same image must not share.
 GENERALISE = r"""
 if command -v cloud-init >/dev/null; then cloud-init clean --logs >/dev/null 2>&1; fi
-rm -rf /var/lib/cloud/* /var/lib/vmrole/setup /etc/vmrole/settings.json /root/.bash_history /root/.ash_history
+rm -rf /etc/vmrole/settings.json /etc/vmrole/runtime.json /var/lib/vmrole/on-change
+rm -rf /var/lib/cloud/* /var/lib/vmrole/setup /root/.bash_history /root/.ash_history
 rm -f /etc/ssh/ssh_host_* /etc/dropbear/*_host_key /var/lib/systemd/random-seed /var/lib/dhcp/*
 if [ -e /etc/machine-id ]; then : >/etc/machine-id; fi
 if [ -e /var/lib/dbus/machine-id ] && [ ! -L /var/lib/dbus/machine-id ]; then rm -f /var/lib/dbus/machine-id; fi

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config.reading import Path_, Places, mapping, problem, roles
 from orchestrator.config.userdata import UserData
-from orchestrator.render import template
+from orchestrator.engine import template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

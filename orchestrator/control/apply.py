@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
+from orchestrator.engine import runtime, template
 from orchestrator.model import action as act
 from orchestrator.model.spec import WINDOWS
-from orchestrator.render import cloudinit, records, template, unattend
+from orchestrator.render import cloudinit, records, unattend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,8 +39,8 @@ class Effects:
 HostAction = (
     act.CreatePool | act.DeletePool | act.PlaceImage | act.CreateNetwork | act.ChangeLeases | act.DeleteNetwork
     | act.CreateOverlay | act.CreateSeed | act.CreateDisk | act.GrowDisk | act.MoveVolume | act.SaveCopy
-    | act.DefineDomain | act.EjectSeed | act.StartDomain | act.ShutDown | act.RestartServices | act.DestroyDomain
-    | act.ResumeDomain | act.UndefineDomain | act.DeleteVolume
+    | act.DefineDomain | act.EjectSeed | act.StartDomain | act.ShutDown | act.RestartServices | act.Tell
+    | act.DestroyDomain | act.ResumeDomain | act.UndefineDomain | act.DeleteVolume
 )  # fmt: skip
 StoreAction = act.SaveInstance | act.SaveDeployment | act.ForgetInstance | act.ForgetDeployment
 BalancerAction = (
@@ -95,6 +96,8 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             to.guests.shut_down(host, action.machine, action.act)
         case act.RestartServices():
             to.guests.restart(host, action.machine, action.services)
+        case act.Tell():
+            to.guests.tell(host, action.machine, action.text, dip=action.dip, ready=action.ready, system=action.system)
         case act.DestroyDomain():
             host.destroy_domain(action.domain)
         case act.ResumeDomain():
@@ -113,7 +116,8 @@ def _seed(action: act.CreateSeed, reveal: Callable[[SecretRef], bytes]) -> tuple
     if record.machine.platform.os != WINDOWS:
         return cloudinit.LABEL, cloudinit.seed(record, around, reveal).files()
     filled = replace(record.machine, setup=template.filled(record.machine.setup, template.values(record, around)))
-    return unattend.LABEL, unattend.seed(replace(record, machine=filled), reveal, around.subnet(record.host))
+    told = runtime.document(record, around)
+    return unattend.LABEL, unattend.seed(replace(record, machine=filled), told, reveal, around.subnet(record.host))
 
 
 def _grow(action: act.GrowDisk, host: Host, guests: Guests) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.convert.cloudusers import take_passwords, take_users, without_passwords
 from orchestrator.convert.names import Names
 from orchestrator.convert.report import Draft, Kind
-from orchestrator.render.template import escaped
+from orchestrator.engine.template import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable

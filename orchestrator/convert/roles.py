@@ -10,7 +10,7 @@ from orchestrator.convert.names import Names, as_name, as_secret
 from orchestrator.convert.pairing import PLUGIN, instances
 from orchestrator.convert.report import Draft, Kind, Path_
 from orchestrator.convert.sizes import DEFAULT, memory_text, size_of
-from orchestrator.render.template import escaped
+from orchestrator.engine.template import escaped
 
 if TYPE_CHECKING:
     from orchestrator.convert.pairing import Pair

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.convert.names import as_secret
 from orchestrator.convert.report import Draft, Kind
-from orchestrator.render.template import escaped
+from orchestrator.engine.template import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

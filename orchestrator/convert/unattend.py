@@ -14,8 +14,8 @@ from lxml import etree
 from orchestrator.convert.report import Draft, Kind
 from orchestrator.convert.setups import filled, secret
 from orchestrator.convert.winlocale import ZONES, keyboard_of, locale_of
+from orchestrator.engine.template import escaped
 from orchestrator.errors import InvalidInput, Problem
-from orchestrator.render.template import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import yaml
 from orchestrator.convert import cloudkeys
 from orchestrator.convert.report import Draft, Kind
 from orchestrator.convert.setups import all_literal, filled
+from orchestrator.engine.template import escaped
 from orchestrator.errors import InvalidInput, Problem
-from orchestrator.render.template import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,11 @@ import binascii
 import logging
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from orchestrator.drivers import looks
+from orchestrator.drivers import looks, telling
 from orchestrator.drivers.clock import SystemClock
+from orchestrator.drivers.hurried import Asks, Hurried
 from orchestrator.drivers.looks import BOOT_ID, CALL_S, FILE_BYTES, Memory, Outcome, Rounds
 from orchestrator.drivers.place import Place
 from orchestrator.drivers.winguest import WindowsLooks
@@ -68,27 +69,6 @@ SURE_S, SURE_TRIES, FIRST_TRIES = 0.03, 8, 16
 FORGET_S = 120.0  # after so long without a look a machine is gone
 
 
-class Asks(Protocol):
-    """Whatever passes a command on to a guest's agent: a host."""
-
-    def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Hurried:
-    """A host whose guests are given no more time than is left until ``deadline``."""
-
-    host: Asks
-    clock: Clock
-    deadline: float
-
-    def agent(self, domain: str, command: str, arguments: dict[str, object], timeout_s: float) -> object:
-        left_s = self.deadline - self.clock.now()
-        if left_s < 1:
-            raise AgentSilent(f"the guest agent of {domain} takes too long over each of its answers")
-        return self.host.agent(domain, command, arguments, min(timeout_s, left_s))
-
-
 @dataclass(frozen=True, slots=True)
 class AgentWay:
     """One guest by its agent: what ``looks.Way`` asks for."""
@@ -96,11 +76,11 @@ class AgentWay:
     host: Asks
     domain: str
 
-    def read(self, path: str, *, last_bytes: int = 0) -> str:
-        return _read(self.host, self.domain, path, last_bytes=last_bytes)
+    def read(self, path: str, *, last_bytes: int = 0, first_bytes: int = FILE_BYTES) -> str:
+        return _read(self.host, self.domain, path, last_bytes=last_bytes, first_bytes=first_bytes)
 
-    def start(self, argv: Sequence[str]) -> int:
-        return start(self.host, self.domain, argv)
+    def start(self, argv: Sequence[str], *, stdin: bytes = b"") -> int:
+        return start(self.host, self.domain, argv, stdin=stdin)
 
     def poll(self, pid: int) -> Outcome | None:
         return poll(self.host, self.domain, pid)
@@ -199,6 +179,12 @@ class AgentGuests:
             return GuestSeen(waiting=(line(error.message),), frozen=way.is_frozen())
 
     def _inside(self, way: Way, memory: Memory, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
+        seen = self._stage(way, memory, dip, ready, known_boot)
+        if not seen.boot_id:
+            return seen
+        return replace(seen, told=telling.told(way, memory, self._clock.now()), tell_after=memory.tell_after)
+
+    def _stage(self, way: Way, memory: Memory, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
         boot = line(way.read(BOOT_ID))
         if not boot:
             return GuestSeen()
@@ -230,6 +216,15 @@ class AgentGuests:
                 break
             self._clock.wait(SURE_S)
         return report
+
+    def tell(self, host: Host, machine: MachineId, text: str, *, dip: str, ready: Ready, system: str = LINUX) -> None:
+        if system == WINDOWS:
+            return
+        memory = self._remembered(machine.domain, self._clock.now())
+        if ready.via is Via.SSH:
+            telling.tell(self._ways().way(machine.domain, dip, ready, is_up=True), memory, text, self._clock)
+        elif ready.via is Via.AGENT:
+            telling.tell(AgentWay(host, machine.domain), memory, text, self._clock)
 
     def close(self) -> None:
         for domain in tuple(self._memories) if self._ssh is not None else ():
@@ -348,13 +343,13 @@ def _piece(handle: int) -> dict[str, object]:
     return {"handle": handle, "count": PIECE_BYTES}
 
 
-def _read(host: Asks, domain: str, path: str, *, last_bytes: int = 0) -> str:
-    """A small text file of the guest, or its end. Raises AgentRefused when it is not there."""
+def _read(host: Asks, domain: str, path: str, *, last_bytes: int, first_bytes: int) -> str:
+    """A small text file of the guest, its beginning or its end. Raises AgentRefused when it is not there."""
     handle = _integer(host.agent(domain, "guest-file-open", {"path": path, "mode": "r"}, CALL_S))
     try:
         if last_bytes:
             _seek_to_end(host, domain, handle, last_bytes)
-        answer = _dict(host.agent(domain, "guest-file-read", {"handle": handle, "count": FILE_BYTES}, CALL_S))
+        answer = _dict(host.agent(domain, "guest-file-read", {"handle": handle, "count": first_bytes}, CALL_S))
     finally:
         host.agent(domain, "guest-file-close", {"handle": handle}, CALL_S)
     return _bytes(answer.get("buf-b64", "")).decode(errors="replace")

@@ -57,10 +57,10 @@ class Outcome:
 class Way(Protocol):
     """A way into one guest. Every method may raise AgentSilent and AgentRefused."""
 
-    def read(self, path: str, *, last_bytes: int = 0) -> str:
-        """A small text file, or its end. Raises AgentRefused when it is not there."""
+    def read(self, path: str, *, last_bytes: int = 0, first_bytes: int = FILE_BYTES) -> str:
+        """A small text file, its beginning or its end. Raises AgentRefused when it is not there."""
 
-    def start(self, argv: Sequence[str]) -> int:
+    def start(self, argv: Sequence[str], *, stdin: bytes = b"") -> int:
         """Start a command; the number to ask for its outcome by."""
 
     def poll(self, pid: int) -> Outcome | None:
@@ -72,7 +72,10 @@ Question = Callable[[Way | None], Report | None]  # its answer, None until that 
 
 @dataclass
 class Memory:
-    """What is remembered of one machine: the round under way, what the last whole one found, how many were good."""
+    """What is remembered of one machine: the round under way, what the last whole one found, how many were good.
+
+    ``told``: the revision of its runtime file, as it was at ``told_at``; it is told of another after ``tell_after``.
+    """
 
     boot: str = ""
     open: list[Question] = field(default_factory=list)
@@ -81,12 +84,16 @@ class Memory:
     last: Report = UNSEEN
     streak: int = 0
     used: float = 0.0
+    told: str = ""
+    told_at: float = -math.inf
+    tell_after: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def restart(self, boot: str) -> None:
         """Another kernel runs: whatever was asked of the old one has no answer."""
         self.boot, self.open, self.found, self.begun = boot, [], [], -math.inf
         self.last, self.streak = UNSEEN, 0
+        self.told_at = -math.inf
 
     def begin(self, questions: list[Question], now: float) -> None:
         self.open, self.found, self.begun = questions, [], now

@@ -53,6 +53,8 @@ CREATE TABLE event (
     "UPDATE instance SET body = upgraded(body); UPDATE deployment SET body = upgraded(body);",
     # Until now all that a role said of its upgrade was how many instances may be away.
     "UPDATE deployment SET body = upgraded(body);",
+    # Until now settings were a part of the machine, and another value another machine.
+    "UPDATE instance SET body = upgraded(body);",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -60,16 +60,16 @@ class SshWay:
         self._running: dict[int, _Running] = {}
         self._last = 0
 
-    def read(self, path: str, *, last_bytes: int = 0) -> str:
-        tool = ["tail", "-c", str(last_bytes)] if last_bytes else ["head", "-c", str(FILE_BYTES)]
+    def read(self, path: str, *, last_bytes: int = 0, first_bytes: int = FILE_BYTES) -> str:
+        tool = ["tail", "-c", str(last_bytes)] if last_bytes else ["head", "-c", str(first_bytes)]
         outcome = self._finished(_Running(self._channel([*tool, path])), path)
         if outcome.code:
             raise AgentRefused(f"{path} cannot be read")
         return outcome.stdout.decode(errors="replace")
 
-    def start(self, argv: Sequence[str]) -> int:
+    def start(self, argv: Sequence[str], *, stdin: bytes = b"") -> int:
         self._last += 1
-        self._running[self._last] = _Running(self._channel(argv))
+        self._running[self._last] = _Running(self._channel(argv, stdin))
         return self._last
 
     def poll(self, pid: int) -> Outcome | None:
@@ -85,12 +85,15 @@ class SshWay:
             self._running.pop(pid, None)
             raise
 
-    def _channel(self, argv: Sequence[str]) -> paramiko.Channel:
+    def _channel(self, argv: Sequence[str], stdin: bytes = b"") -> paramiko.Channel:
         """SSH carries one line for the user's shell, so the words are quoted for that."""
         try:
             channel = self.transport.open_session(timeout=CALL_S)
             channel.settimeout(CALL_S)
             channel.exec_command(shlex.join(argv))
+            if stdin:
+                channel.sendall(stdin)
+                channel.shutdown_write()
         except (paramiko.SSHException, OSError, EOFError) as error:
             self.transport.close()
             raise AgentSilent(f"SSH does not answer: {line(str(error)) or type(error).__name__}") from error

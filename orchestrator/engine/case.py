@@ -148,6 +148,10 @@ class Case:
         """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none)."""
         return self.is_ready and self.is_at_work and all(_is_in(server, world) for server in self.servers)
 
+    def is_offered(self, world: World) -> bool:
+        """Whether others of its deployment should use it: it can serve, and is not kept out for its health."""
+        return self.can_serve(world) and (self.record.care is None or self.record.care.out is None)
+
 
 def _is_in(server: Server, world: World) -> bool:
     seen = world.balancer.servers.get((server.backend, server.name))

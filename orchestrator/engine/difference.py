@@ -25,6 +25,7 @@ class Cost(Enum):
     """What a change is paid with, the least first."""
 
     NOTHING = "nothing"
+    TOLD = "told"
     BALANCER = "reload"
     GROW = "grow"
     COUNT = "instances"
@@ -38,6 +39,7 @@ COSTS: Mapping[Path, Cost] = {
     ("size",): Cost.MACHINE,
     ("endpoints",): Cost.BALANCER,
     ("setup",): Cost.MACHINE,
+    ("setup", "settings"): Cost.TOLD,
     ("after",): Cost.NOTHING,
     ("autoscale",): Cost.NOTHING,
     ("ready",): Cost.NOTHING,
@@ -152,6 +154,8 @@ def _costs(cost: Cost, old: DeploymentRecord, new: DeploymentRecord, role: Role)
     match cost:
         case Cost.NOTHING:
             return "nothing: no machine is touched"
+        case Cost.TOLD:
+            return f"{_instances(kept)} {'is' if kept == 1 else 'are'} told; no machine is touched"
         case Cost.BALANCER:
             return "HAProxy is told; no machine is touched, no other connection is cut"
         case Cost.GROW:

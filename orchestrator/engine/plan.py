@@ -6,7 +6,7 @@ step: what is not done is planned again from what is then seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import (
@@ -18,6 +18,7 @@ from orchestrator.engine import (
     rest,
     rollout,
     rotation,
+    runtime,
     startorder,
     steps,
     upgrading,
@@ -99,10 +100,11 @@ def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) 
         steps.progress(steps.replug(steps.replan(case, now), now), world, now)
         for case in _cases(record, intent, world, now)
     ]
-    cases = care.treated(startorder.released(cases, now), world, now)
+    cases = runtime.informed(care.treated(startorder.released(cases, now), world, now), world)
     chosen = _turns(record, cases, world, now)
     left = (steps.leave(case, world, may_begin=case.record.id in chosen, now=now) for case in cases)
-    return tuple(steps.act(case, world, now) for case in left)
+    acting = (steps.act(case, world, now) for case in left)
+    return tuple(replace(case, actions=(*case.actions, *runtime.tell(case, world, now))) for case in acting)
 
 
 def _cases(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
@@ -277,7 +279,7 @@ def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], w
     states = {status.state for status in own}
     roles = record.service.roles
     is_whole = len(own) == sum(record.count(role.name) + rollout.surge(record, role) for role in roles)
-    is_pending = any(is_under_way(status.record) for status in own)
+    is_pending = any(is_under_way(status.record) or status.is_untold for status in own)
     begun = [status for status in own if not status.is_held]
     is_at_rest = all(status.is_left or (status.state in AT_REST and not status.is_watched) for status in begun)
     told = upgrading.status(record, begun, is_pending=is_pending or not is_whole)
@@ -332,4 +334,4 @@ def _requeue_s(instances: Sequence[InstanceStatus], world: World, taken: Sequenc
     # A failed machine is still looked at: somebody may mend it from inside.
     quick = {Stage.SETUP, Stage.SERVICES, Stage.ROTATION}
     is_near = any(s.stage in quick and s.state in NEAR for s in instances)
-    return SOON_S if is_near else NET_S
+    return SOON_S if is_near else RETRY_S if any(s.is_untold for s in instances) else NET_S

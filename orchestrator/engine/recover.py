@@ -149,7 +149,9 @@ def _spec(record: DeploymentRecord, role: Role, domain: DomainSeen | None, base:
     Of an overlay without a domain only its image can be compared.
     """
     wanted = record.machine(role)
-    is_wanted = base == wanted.digest if domain is None else domain.spec == fingerprint(wanted)
+    before = replace(wanted, setup=role.setup)  # as a machine is marked that was made when settings were a part of it
+    makes = {fingerprint(wanted), fingerprint(before)}
+    is_wanted = base == wanted.digest if domain is None else domain.spec in makes
     return wanted if is_wanted else replace(UNKNOWN, digest=base or wanted.digest)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.engine import care, rest, upgrading
+from orchestrator.engine import care, rest, runtime, upgrading
 from orchestrator.engine.case import Case, guest_of, in_the_way, is_under_way, trouble
 from orchestrator.engine.health import Health
 from orchestrator.engine.lifecycle import judge
@@ -45,7 +45,15 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
         told = "the guest agent did not answer just now; it is looked at again"
         judged = replace(judged, state=State.READY, reason=told)
     judged = judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
-    return _of_health(judged, case, now)
+    return _of_news(_of_health(judged, case, now), case, world)
+
+
+def _of_news(judged: InstanceStatus, case: Case, world: World) -> InstanceStatus:
+    """The status with whether its guest knows all that it should, and why not, if that did not work."""
+    if not runtime.is_untold(case, world):
+        return judged
+    why = world.trouble.get(str(case.record.id), "")
+    return replace(judged, is_untold=True, reason=judged.reason or why)
 
 
 def _is_missed(case: Case, world: World) -> bool:

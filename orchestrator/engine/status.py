@@ -48,7 +48,8 @@ class InstanceStatus:
     """One instance as people see it. ``since``: Unix seconds at which it entered its stage.
 
     ``is_watched``: something looked wrong, or was mended, and more looks will tell. ``is_left``: it is not well, and
-    nothing more is done about it. ``is_held``: it is not started before another role is ready.
+    nothing more is done about it. ``is_held``: it is not started before another role is ready. ``is_untold``: its guest
+    has not been given its newest runtime file.
     """
 
     record: InstanceRecord
@@ -61,6 +62,7 @@ class InstanceStatus:
     is_watched: bool = False
     is_left: bool = False
     is_held: bool = False
+    is_untold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId, VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord
-from orchestrator.model.spec import Disk, Protocol, Traffic
+from orchestrator.model.spec import Disk, Protocol, Ready, Traffic
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, Lease
 
@@ -164,6 +164,18 @@ class RestartServices:
     host: str
     machine: MachineId
     services: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Give a running guest its runtime file anew. ``dip``, ``ready``: how it is reached; ``system``: as of Platform."""
+
+    host: str
+    machine: MachineId
+    text: str
+    dip: str
+    ready: Ready
+    system: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +354,7 @@ class ForgetDeployment:
 Action = (
     CreatePool | DeletePool | PlaceImage | CreateNetwork | ChangeLeases | DeleteNetwork
     | CreateOverlay | CreateSeed | CreateDisk | GrowDisk | MoveVolume | SaveCopy
-    | DefineDomain | EjectSeed | StartDomain | ShutDown | RestartServices | DestroyDomain | ResumeDomain
+    | DefineDomain | EjectSeed | StartDomain | ShutDown | RestartServices | Tell | DestroyDomain | ResumeDomain
     | UndefineDomain | DeleteVolume
     | ConfigureBalancer | SaveServers | Route | StopBalancer | AddVip | RemoveVip
     | AddServer | DrainServer | RemoveServer

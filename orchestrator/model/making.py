@@ -29,9 +29,13 @@ def is_of_unknown_make(machine: MachineSpec) -> bool:
 
 
 def machine_spec(role: Role, digest: str, platform: Platform) -> MachineSpec:
-    """The machine that ``role`` asks for, on the image ``digest``, which asks for ``platform``."""
+    """The machine that ``role`` asks for, on the image ``digest``, which asks for ``platform``.
+
+    Without the settings: those of a machine that runs are changed in it (engine/runtime.py).
+    """
     targets = {endpoint.target for endpoint in role.endpoints} if platform.os == WINDOWS else set[int]()
-    return MachineSpec(digest, role.size, role.setup, role.disks, platform, tuple(sorted(targets)))
+    setup = replace(role.setup, settings=())
+    return MachineSpec(digest, role.size, setup, role.disks, platform, tuple(sorted(targets)))
 
 
 def is_same_but_larger(now: MachineSpec, wanted: MachineSpec) -> bool:

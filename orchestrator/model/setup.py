@@ -98,7 +98,7 @@ class Setup:
     itself. ``user_data``: the user's own cloud-config as JSON text ("" if none); its lists are joined to ours, its
     other keys win. ``user_parts``: (MIME type, text) of further parts of a multipart user-data. ``unattend``: the
     user's own answer file for Windows, merged into ours. ``is_static``: the DIP is set in the guest, not by DHCP.
-    ``settings``: sorted (key, value) pairs for the instance's code.
+    ``settings``: sorted (key, value) pairs for the instance's code; of a role only, never of a machine.
     """
 
     ssh_authorized_keys: tuple[str, ...] = ()

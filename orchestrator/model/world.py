@@ -169,7 +169,8 @@ class GuestSeen:
     ``busy``: why the code in the guest wants to be out of rotation now; "" if it does not. ``frozen``: its file
     systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH, network).
     ``kept``: it has its own copy of the answer file. ``startup``: which command of this boot failed, and how (a
-    start-up task, or one of every boot); "" if none.
+    start-up task, or one of every boot); "" if none. ``told``: the revision of the runtime file that it has, "" if none
+    or if nobody can look; it is not told of another before ``tell_after``, in Unix seconds.
     """
 
     boot_id: str = ""
@@ -184,6 +185,8 @@ class GuestSeen:
     kept: bool = False
     reached: bool = False
     startup: str = ""
+    told: str = ""
+    tell_after: float = 0.0
 
     @property
     def is_heard(self) -> bool:

@@ -16,9 +16,10 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import runtime, template
 from orchestrator.errors import Refused
 from orchestrator.model.names import MachineId
-from orchestrator.render import commands, template
+from orchestrator.render import commands
 from orchestrator.render.cloudconfig import user_data
 from orchestrator.render.disks import mount_argv
 from orchestrator.render.keeping import keep_argv
@@ -40,6 +41,9 @@ PUT = r"""
 umask 077
 put() { # PATH MODE CONTENT
     mkdir -p -m 755 "${1%/*}" && printf %s "$3" | base64 -d >"$1.new" && chmod "$2" "$1.new" && mv -f "$1.new" "$1"
+}
+is_told() { # MACHINE: what a later boot finds is newer than this; what comes from another machine, in an image, is not
+    head -n 3 /etc/vmrole/runtime.json 2>/dev/null | grep -qF "\"machine\": \"$1\""
 }
 """
 
@@ -74,7 +78,7 @@ def seed(record: InstanceRecord, around: Vicinity, reveal: Reveal) -> Seed:
         _meta_data(record, setup),
         user_data(setup, reveal),
         _network_config(record, setup, around),
-        _vendor_data(machine, setup, record.machine.disks),
+        _vendor_data(machine, setup, record.machine.disks, runtime.document(record, around)),
     )
 
 
@@ -124,12 +128,13 @@ def _static(record: InstanceRecord, setup: Setup, around: Vicinity) -> dict[str,
     }
 
 
-def _vendor_data(machine: MachineId, setup: Setup, disks: tuple[Disk, ...]) -> str:
-    """The boothook. It holds no secret: it is needed at every boot."""
+def _vendor_data(machine: MachineId, setup: Setup, disks: tuple[Disk, ...], told: str) -> str:
+    """The boothook. It holds no secret: it is needed at every boot. ``told``: the runtime file of the first one."""
     runner = commands.script(machine, setup, disks)
     lines = [shlex.join(keep_argv())]
     lines += [shlex.join(mount_argv(disks))] if disks else []
-    lines += [_put(SETTINGS_PATH, "600", json.dumps(dict(setup.settings), indent=1))] if setup.settings else []
+    files = _put(SETTINGS_PATH, "600", runtime.settings(told)), _put(runtime.LINUX_PATH, "644", told)
+    lines += [f"{shlex.join(['is_told', str(machine)])} || {{ {' && '.join(files)}; }}"]
     lines += [_put(RUNNER_PATH, "700", runner)] if runner else []
     return "#cloud-boothook\n#!/bin/sh" + PUT + "\n".join(lines) + "\n"
 

@@ -6,9 +6,9 @@ import json
 
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.engine.template import escaped
 from orchestrator.errors import Refused
 from orchestrator.model.record import DeploymentRecord, InstanceRecord
-from orchestrator.render.template import escaped
 
 RECOVER = "`vmrole recover` rebuilds the store from what the hosts have"
 _DEPLOYMENT = TypeAdapter(DeploymentRecord)
@@ -47,6 +47,9 @@ def _upgrade(value: object) -> None:
     setup = value.get("setup") if isinstance(value, dict) else None
     if isinstance(setup, dict) and "run" in setup:
         _upgrade_setup(setup)
+    machine = value.get("machine") if isinstance(value, dict) else None
+    if isinstance(machine, dict) and isinstance(machine.get("setup"), dict):
+        machine["setup"]["settings"] = []  # they are its role's alone since there is a runtime file
 
 
 def _upgrade_setup(setup: dict[str, object]) -> None:

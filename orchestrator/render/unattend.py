@@ -39,10 +39,13 @@ START = "schtasks.exe /run /tn vmrole"
 SHELL, INTERNATIONAL = "Microsoft-Windows-Shell-Setup", "Microsoft-Windows-International-Core"
 
 
-def seed(record: InstanceRecord, reveal: Reveal, subnet: IPv4Network | None) -> dict[str, bytes]:
-    """The files of the disc. ``subnet``: of the instance's network. Raises Refused for what Windows cannot be told."""
+def seed(record: InstanceRecord, runtime_text: str, reveal: Reveal, subnet: IPv4Network | None) -> dict[str, bytes]:
+    """The files of the disc. ``runtime_text``: its first runtime file. ``subnet``: of the instance's network.
+
+    Raises Refused for what Windows cannot be told.
+    """
     answers = answer_file(record, reveal, subnet)
-    told = plan(record, reveal)
+    told = plan(record, runtime_text, reveal)
     return {**dict.fromkeys(NAMES, answers), SCRIPT_NAME: SCRIPT.encode("utf-8-sig"), PLAN: told}
 
 

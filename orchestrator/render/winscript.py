@@ -11,6 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import runtime
 from orchestrator.model.setup import Shell
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from orchestrator.model.record import InstanceRecord
     from orchestrator.model.secret import SecretRef
-    from orchestrator.model.setup import Certificate, Command, File, Setup
+    from orchestrator.model.setup import Certificate, Command, File
 
     Reveal = Callable[[SecretRef], bytes]
 
@@ -29,12 +30,12 @@ _BEFORE_A_QUOTE = re.compile(r'(\\*)"')
 _AT_THE_END = re.compile(r"(\\+)$")
 
 
-def plan(record: InstanceRecord, reveal: Reveal) -> bytes:
-    """The plan of an instance's setup, in ASCII."""
+def plan(record: InstanceRecord, runtime_text: str, reveal: Reveal) -> bytes:
+    """The plan of an instance's setup, in ASCII. ``runtime_text``: its first runtime file."""
     setup = record.machine.setup
     told = {
         "machine": f"{record.id}.g{record.generation}",
-        "files": [*(_file(file, reveal) for file in setup.files), *_settings(setup)],
+        "files": [*(_file(file, reveal) for file in setup.files), *_told(runtime_text)],
         "keys": sorted({*setup.ssh_authorized_keys, *(k for u in setup.users for k in u.ssh_authorized_keys)}),
         "ports": list(record.machine.ports),
         "ntp": " ".join(setup.ntp_servers),
@@ -50,11 +51,13 @@ def _file(file: File, reveal: Reveal) -> dict[str, object]:
     return {"path": windows_path(file.path), "content": encoded.decode(), "private": file.mode[-1:] == "0"}
 
 
-def _settings(setup: Setup) -> list[dict[str, object]]:
-    if not setup.settings:
-        return []
-    content = base64.b64encode(json.dumps(dict(setup.settings), indent=1).encode()).decode()
-    return [{"path": FOLDER + r"\settings.json", "content": content, "private": True}]
+def _told(text: str) -> list[dict[str, object]]:
+    """The runtime file, which every account may read, and the settings alone."""
+    whole, settings = (base64.b64encode(each.encode()).decode() for each in (text, runtime.settings(text)))
+    return [
+        {"path": FOLDER + r"\settings.json", "content": settings, "private": True},
+        {"path": runtime.WINDOWS_PATH, "content": whole, "private": False, "public": True},
+    ]
 
 
 def windows_path(path: str) -> str:
@@ -125,6 +128,12 @@ function Protect-Path([string]$Path, [string]$Grant) {
     if ($LASTEXITCODE) { throw "icacls of $Path ended with $LASTEXITCODE" }
 }
 
+# Every account may read it: the folder's own rights are not asked for on the way to a file in it.
+function Publish-Path([string]$Path) {
+    & icacls.exe $Path /grant '*S-1-5-32-545:R' | Out-Null
+    if ($LASTEXITCODE) { throw "icacls of $Path ended with $LASTEXITCODE" }
+}
+
 function Install-Vmrole {
     New-Item -ItemType Directory -Force -Path $folder | Out-Null
     Protect-Path $folder '(OI)(CI)F'
@@ -154,6 +163,7 @@ function Write-PlannedFile($file) {
     New-Item -ItemType Directory -Force -Path (Split-Path -Parent $file.path) | Out-Null
     [IO.File]::WriteAllBytes($file.path, [Convert]::FromBase64String($file.content))
     if ($file.private) { Protect-Path $file.path 'F' }
+    if ($file.public) { Publish-Path $file.path }
 }
 
 function Add-Keys($keys) {

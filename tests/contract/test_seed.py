@@ -14,7 +14,7 @@ from orchestrator.render import unattend
 from orchestrator.render.answerfile import NS
 from orchestrator.render.keeping import keep_argv
 from tests.fakes.build import DIGEST, record
-from tests.unit.test_unattend import FULL, SUBNET, reveal
+from tests.unit.test_unattend import FULL, SUBNET, TOLD, reveal
 
 LARGE = b"#cloud-config\n" + bytes(range(256)) * 500
 FILES = {"meta-data": b"{}", "user-data": LARGE, "network-config": b"", "Aa.Bb": b"x"}
@@ -34,7 +34,7 @@ def test_a_disc_has_its_label_and_its_files_byte_for_byte(tmp_path):
 @pytest.mark.real
 def test_a_disc_for_windows_is_read_back_by_another_program(tmp_path):
     """By libarchive this time, which prefers Joliet where Rock Ridge is not asked for: the names that Windows sees."""
-    files = unattend.seed(record(machine=MachineSpec(DIGEST, Size(), FULL)), reveal, SUBNET)
+    files = unattend.seed(record(machine=MachineSpec(DIGEST, Size(), FULL)), TOLD, reveal, SUBNET)
     image, out = tmp_path / "seed.iso", tmp_path / "out"
     image.write_bytes(IsoSeeds().disc(unattend.LABEL, files))
     out.mkdir()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.runtime import read_revision
 from orchestrator.errors import AgentSilent
-from orchestrator.model.spec import Ready
+from orchestrator.model.spec import Ready, Via
 from orchestrator.model.world import GuestSeen, Power
 
 if TYPE_CHECKING:
@@ -49,8 +50,43 @@ class FakeGuests:
         self._clock = clock
         self._script = script
         self._restarted: dict[str, list[tuple[str, ...]]] = {}
+        self.files: dict[str, str] = {}  # machine → its runtime file; it is on the overlay, and outlives a boot
+        self._tell_after: dict[str, float] = {}
 
-    def look(  # noqa: PLR0911 - one return a stage
+    def look(
+        self,
+        host: FakeHost,
+        machine: MachineId,
+        *,
+        dip: str,
+        ready: Ready,
+        known_boot: str | None,
+        system: str = "linux",
+    ) -> GuestSeen:
+        seen = self._stage(host, machine, dip=dip, ready=ready, known_boot=known_boot, system=system)
+        if not seen.boot_id or ready.via is Via.NETWORK:
+            return seen
+        told = read_revision(self.files.get(str(machine), ""))
+        return replace(seen, told=told, tell_after=self._tell_after.get(str(machine), 0.0))
+
+    def tell(
+        self,
+        host: FakeHost,
+        machine: MachineId,
+        text: str,
+        *,
+        dip: str,
+        ready: Ready,
+        system: str = "linux",  # noqa: ARG002 - its script says what it does
+    ) -> None:
+        host.effect("tell", machine.domain)
+        if not self._stage(host, machine, dip=dip, ready=ready, known_boot=None).boot_id:
+            raise AgentSilent(f"the guest agent of {machine} does not answer")
+        assert read_revision(text)
+        self.files[str(machine)] = text
+        self._tell_after[str(machine)] = self._clock.now() + 1.0
+
+    def _stage(  # noqa: PLR0911 - one return a stage
         self,
         host: FakeHost,
         machine: MachineId,

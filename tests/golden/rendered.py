@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 
 from orchestrator.cli.forecast import forecast_text
 from orchestrator.cli.view import status_json, status_text
+from orchestrator.engine import runtime, template
 from orchestrator.engine.plan import plan
 from orchestrator.engine.rotation import frontends, servers
 from orchestrator.model.making import MachineSpec
@@ -17,7 +18,7 @@ from orchestrator.model.spec import Disk, DiskKind, Endpoint, Platform, Protocol
 from orchestrator.model.traffic import Balance, Check, Sticky
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, HostSeen, Lease, World
-from orchestrator.render import cloudinit, commands, haproxy, template, winpe
+from orchestrator.render import cloudinit, commands, haproxy, winpe
 from orchestrator.render.domain import Surroundings, domain_xml
 from orchestrator.render.network import NetworkWish, network_xml
 from orchestrator.render.unattend import seed as windows_seed
@@ -33,7 +34,6 @@ SETUP = Setup(
     (File("/etc/motd", 'Grüße, "you" 😀\n', "0600"),),
     (Command("echo hello"), Command(("touch", "/tmp/a b"))),
     user_data=json.dumps({"packages": ["vim"], "runcmd": ["echo theirs"]}),
-    settings=(("KEY", "value"),),
 )
 FULL = Setup(
     hostname="{{instance}}.example.org",
@@ -56,13 +56,18 @@ FULL = Setup(
     ntp_servers=("192.0.2.7",),
     dns_search=("example.org",),
     is_static=True,
-    settings=(("WHO", "{{instance}}"),),
     user_data=json.dumps({"bootcmd": ["echo theirs"], "write_files": [{"path": "/x", "content": "{{vip}}"}]}),
 )
 PARTS = replace(FULL, user_parts=(("text/x-shellscript", "#!/bin/sh\necho {{instance}}\n"),))
+NEIGHBOURS = ((web(0).instance, "198.18.0.10"), (web(1).instance, "198.18.0.11"))
 AROUND = Vicinity(
-    "198.51.100.1", (("local", IPv4Network("198.18.0.0/24")),), ((web(1).instance, "198.18.0.11"),)
-)  # fmt: skip
+    "198.51.100.1",
+    (("local", IPv4Network("198.18.0.0/24")),),
+    NEIGHBOURS[1:],
+    (("KEY", "value"), ("WHO", "{{instance}}")),
+    5,
+    runtime.peers((role(endpoints=(HTTP, SSH, GOSSIP)),), NEIGHBOURS, {web(1).instance}),
+)
 DISKS = (
     Disk("data", DiskKind.VOLUME, 1024, "/srv/data"),
     Disk("cache", DiskKind.LOCAL, 512, "/var/cache"),
@@ -119,7 +124,9 @@ def _runner() -> str:
 
 def _unattend(name: str) -> str:
     asked = MachineSpec(DIGEST, Size(), WINDOWS_SETUP, platform=Platform("windows"), ports=(80, 3389))
-    return windows_seed(record(machine=asked), reveal, SUBNET)[name].decode("utf-8-sig")
+    return windows_seed(record(machine=asked), runtime.document(record(machine=asked), AROUND), reveal, SUBNET)[
+        name
+    ].decode("utf-8-sig")
 
 
 def _status(show: Callable) -> str:
@@ -175,6 +182,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "vendor-data": lambda: _seed("vendor-data", replace(FULL, commands=())),
     "network-config-static": lambda: _seed("network-config", FULL) + "\n",
     "runner.sh": _runner,
+    "runtime.json": lambda: runtime.document(record(machine=MachineSpec(DIGEST, Size(), FULL, DISKS)), AROUND),
     "status.json": lambda: _status(lambda p, d, _now: json.dumps(status_json(p, d), indent=2) + "\n"),
     "status.txt": lambda: _status(lambda p, d, now: status_text(p, d, now) + "\n"),
     "plan.txt": _forecast,

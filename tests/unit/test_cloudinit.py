@@ -13,6 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.engine.runtime import LINUX_PATH
+from orchestrator.engine.template import escaped
 from orchestrator.errors import Refused
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.secret import SecretRef
@@ -23,7 +25,6 @@ from orchestrator.render.cloudconfig import json_in_yaml, merged
 from orchestrator.render.cloudinit import PUT, RUNNER_PATH, SETTINGS_PATH, Seed, seed
 from orchestrator.render.disks import mount_argv
 from orchestrator.render.keeping import keep_argv
-from orchestrator.render.template import escaped
 from tests.fakes.build import DIGEST, record
 
 DATA = Disk("data", DiskKind.VOLUME, 64, "/srv/data", "app:app", "0750")
@@ -58,10 +59,11 @@ def config(setup: Setup, *disks: Disk, reveal=never) -> dict:
     return found
 
 
-def put(vendor_data: str) -> dict[str, tuple[str, bytes]]:
-    """path → mode and content of what the boothook writes."""
-    rows = [shlex.split(row) for row in vendor_data.split(PUT)[1].splitlines() if row.startswith("put ")]
-    return {path: (mode, base64.b64decode(content)) for _put, path, mode, content in rows}
+def put(text: str) -> dict[str, tuple[str, bytes]]:
+    """What a boothook writes: path → its mode and content."""
+    words = shlex.split(text.split(PUT)[1])
+    calls = [words[at + 1 : at + 4] for at, word in enumerate(words) if word == "put"]
+    return {path: (mode, base64.b64decode(content.rstrip(";"))) for path, mode, content in calls}
 
 
 def written(found: dict) -> dict[str, bytes]:
@@ -87,8 +89,10 @@ def test_a_host_name_is_a_pattern():
 def test_an_empty_setup_asks_for_nothing():
     assert config(Setup()) == {}
     assert set(made(Setup()).files()) == {"meta-data", "user-data", "network-config", "vendor-data"}
-    # What every guest does: it keeps its answer file, as the disc is taken away.
-    assert shlex.split(made(Setup()).vendor_data.split(PUT)[1]) == keep_argv()
+    # What every guest does: it keeps its answer file, as the disc is taken away; and it has its runtime file.
+    keep, told = made(Setup()).vendor_data.split(PUT)[1].rstrip("\n").rsplit("\n", 1)
+    assert shlex.split(keep) == keep_argv()
+    assert told.startswith("is_told hello.production.web-0.g1 || { put /etc/vmrole/settings.json 600 ")
 
 
 def test_what_is_ours_is_apart_from_what_is_the_users():
@@ -137,10 +141,13 @@ def test_no_text_makes_cloud_init_take_a_cloud_config_for_mime(text):
 
 
 def test_settings_are_a_file_that_only_root_reads():
-    found = put(made(Setup(settings=(("KEY", "s3cret: {}"), ("N", "{{instance}}")))).vendor_data)
+    around = replace(AROUND, settings=(("KEY", "s3cret: {}"), ("N", "{{instance}}")))
+    found = put(made(Setup(), around=around).vendor_data)
     mode, content = found[SETTINGS_PATH]
-    assert (set(found), mode) == ({SETTINGS_PATH}, "600")
+    assert (set(found), mode) == ({SETTINGS_PATH, LINUX_PATH}, "600")
     assert json.loads(content) == {"KEY": "s3cret: {}", "N": "web-0"}
+    mode, content = found[LINUX_PATH]
+    assert (json.loads(content)["settings"], mode) == ({"KEY": "s3cret: {}", "N": "web-0"}, "644")
 
 
 def test_disks_are_there_before_anything_of_the_users_runs():
@@ -153,10 +160,21 @@ def test_disks_are_there_before_anything_of_the_users_runs():
 
 @pytest.mark.real
 def test_the_boothook_writes_what_it_says(tmp_path):
-    text = made(Setup(commands=(Command("x"),), settings=(("A", "b"),))).vendor_data
+    text = made(Setup(commands=(Command("x"),)), around=replace(AROUND, settings=(("A", "b"),))).vendor_data
     script = text.removeprefix("#cloud-boothook\n").replace("put /", f"put {shlex.quote(str(tmp_path))}/")
-    subprocess.run(["sh", "-c", script], check=True, timeout=10)
+    script = script.replace(f"head -n 3 {LINUX_PATH}", f"head -n 3 {shlex.quote(str(tmp_path))}{LINUX_PATH}")
     settings, runner = tmp_path / SETTINGS_PATH[1:], tmp_path / RUNNER_PATH[1:]
+    (tmp_path / "etc/vmrole").mkdir(parents=True)
+    for left in ("", '{\n "revision": "0",\n "machine": "hello.production.web-0.g7",\n'):
+        (tmp_path / LINUX_PATH[1:]).write_text(left)
+        subprocess.run(["sh", "-c", script], check=True, timeout=10)
+        assert json.loads((tmp_path / LINUX_PATH[1:]).read_text())["machine"] == "hello.production.web-0.g1"
+    # What it was told since then is newer, and stays.
+    settings.write_text("{}")
+    subprocess.run(["sh", "-c", script], check=True, timeout=10)
+    assert settings.read_text() == "{}"
+    (tmp_path / LINUX_PATH[1:]).unlink()
+    subprocess.run(["sh", "-c", script], check=True, timeout=10)
     assert (settings.stat().st_mode & 0o777, json.loads(settings.read_text())) == (0o600, {"A": "b"})
     assert (runner.stat().st_mode & 0o777, runner.read_bytes()) == (0o700, put(text)[RUNNER_PATH][1])
 

@@ -70,7 +70,8 @@ def test_settings_cost_what_they_do_to_machines():
     (found,) = changes(old, new)
     machines = [record.machine(record.service.roles[0]) for record in (old, new)]
     assert found.path == "roles.web.setup.settings.COLOUR"
-    assert (machines[0] != machines[1]) == (found.cost is Cost.MACHINE)
+    assert (machines[0] == machines[1], found.cost) == (True, Cost.TOLD)
+    assert found.costs == "4 instances are told; no machine is touched"
 
 
 def test_every_field_of_a_role_has_its_cost():

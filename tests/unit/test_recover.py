@@ -171,6 +171,7 @@ def test_a_store_may_be_lost_at_any_moment_of_an_act(act, effects):
     world.ask(act)
     run_until_cut(world, effects)
     lose_the_store(world)
+    world.clock.pass_by(1)  # who had been asked to shut down has done so: nobody knows of it any more
     world.step_by_step()
     assert [d.state for d in world.look().deployments] == ["ready"]
     assert contents(world)["volume"] == "old"

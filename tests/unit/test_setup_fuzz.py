@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pycdlib
@@ -16,13 +17,13 @@ from hypothesis import strategies as st
 
 from orchestrator.config.servicefile import parse
 from orchestrator.drivers.seed import IsoSeeds
+from orchestrator.engine.template import escaped
 from orchestrator.errors import InvalidInput
 from orchestrator.model.making import machine_spec
 from orchestrator.model.spec import Platform
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.render.cloudinit import LABEL, PUT, RUNNER_PATH, SETTINGS_PATH, seed
 from orchestrator.render.commands import FUNCTIONS
-from orchestrator.render.template import escaped
 from tests.fakes.build import DIGEST, record
 
 AROUND = Vicinity("198.51.100.1", (("local", IPv4Network("198.18.0.0/24")),))
@@ -36,7 +37,8 @@ def disc_of(setup: object) -> Disc | None:
         (role,) = parse(yaml.safe_dump(file), "hello.yaml").roles
     except InvalidInput:
         return None
-    made = seed(record(machine=machine_spec(role, DIGEST, Platform())), AROUND, lambda _secret: b"x")
+    around = replace(AROUND, settings=role.setup.settings)
+    made = seed(record(machine=machine_spec(role, DIGEST, Platform())), around, lambda _secret: b"x")
     iso = pycdlib.PyCdlib()
     iso.open_fp(io.BytesIO(IsoSeeds().disc(LABEL, made.files())))
     found = {}
@@ -55,8 +57,8 @@ def config(disc: Disc) -> dict:
 
 
 def put(disc: Disc, path: str) -> str:
-    rows = [shlex.split(row) for row in disc["vendor-data"].split(PUT)[1].splitlines() if row.startswith("put ")]
-    return next(base64.b64decode(row[3]).decode() for row in rows if row[:2] == ["put", path])
+    words = shlex.split(disc["vendor-data"].split(PUT)[1])
+    return next(base64.b64decode(words[at + 2]).decode() for at, word in enumerate(words) if word == path)
 
 
 def command(disc: Disc) -> list[str]:

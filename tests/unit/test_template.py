@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.engine.template import escaped, expanded, filled, names, problem, values
 from orchestrator.errors import Refused
 from orchestrator.model.names import InstanceId
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Command, File, Setup
 from orchestrator.model.vicinity import Vicinity
-from orchestrator.render.template import escaped, expanded, filled, names, problem, values
 from tests.fakes.build import HELLO, record
 
 DB = [(InstanceId(HELLO, "db", n), f"198.18.0.{20 + n}") for n in (10, 2)]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from orchestrator.engine import runtime
 from orchestrator.engine.windows import unfit
 from orchestrator.errors import Refused
 from orchestrator.model.making import MachineSpec
@@ -19,6 +20,7 @@ from orchestrator.model.names import InstanceId
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Certificate, Command, File, Join, Setup, Shell, User, When
 from orchestrator.model.spec import Disk, DiskKind, Endpoint, Platform, Size
+from orchestrator.model.vicinity import Vicinity
 from orchestrator.render import unattend, winpe
 from orchestrator.render.answerfile import NS, PASSES, WCM, Component, Setting, document, hidden, parsed
 from orchestrator.render.winlocale import windows_keyboard, windows_locale
@@ -29,6 +31,7 @@ from tests.fakes.build import DIGEST, HELLO, deployment, record, role, service
 REFERENCE = Path(__file__).parent.parent / "contract" / "data" / "unattend_reference.tsv"
 WINDOWS = Platform("windows", "uefi", tpm=True)
 SUBNET = IPv4Network("198.18.0.0/24")
+TOLD = runtime.document(record(), Vicinity(settings=(("KEY", "value"),)))
 ADMIN = SecretRef("env:ADMIN", "k1")
 FULL = Setup(
     ssh_authorized_keys=("ssh-ed25519 AAAA me",),
@@ -42,7 +45,6 @@ FULL = Setup(
         Command("echo %TIME%", When.EVERY_BOOT),
     ),
     unattend="",
-    settings=(("KEY", "value"),),
     hostname="web-00",
     timezone="Europe/Berlin",
     locale="de_DE.UTF-8",
@@ -188,7 +190,7 @@ def test_microsofts_own_example_of_a_hidden_password():
 
 
 def test_the_disc_has_both_names_and_the_command_finds_it():
-    files = unattend.seed(record(machine=machine(FULL)), reveal, SUBNET)
+    files = unattend.seed(record(machine=machine(FULL)), TOLD, reveal, SUBNET)
     assert set(files) == {"Autounattend.xml", "unattend.xml", "vmrole.ps1", "vmrole.json"}
     assert files["Autounattend.xml"] == files["unattend.xml"]
     assert len(unattend.INSTALL) <= 259
@@ -196,14 +198,16 @@ def test_the_disc_has_both_names_and_the_command_finds_it():
 
 
 def test_the_script_is_the_same_for_everybody_and_the_plan_has_the_values():
-    files = unattend.seed(record(machine=machine(FULL, (80,))), reveal, SUBNET)
-    other = unattend.seed(record(machine=machine(replace(FULL, settings=()))), reveal, SUBNET)
+    files = unattend.seed(record(machine=machine(FULL, (80,))), TOLD, reveal, SUBNET)
+    other = unattend.seed(record(machine=machine(replace(FULL, files=()))), TOLD, reveal, SUBNET)
     assert files["vmrole.ps1"] == other["vmrole.ps1"]
     told = json.loads(files["vmrole.json"])
     contents = {file["path"]: base64.b64decode(file["content"]) for file in told["files"]}
     assert contents[r"C:\srv\a.txt"] == "Grüße\n".encode()
     assert contents[r"D:\b.bin"] == b"\0\xff"
     assert json.loads(contents[r"C:\ProgramData\vmrole\settings.json"]) == {"KEY": "value"}
+    assert contents[r"C:\ProgramData\vmrole\runtime.json"].decode() == TOLD
+    assert [file["path"] for file in told["files"] if file.get("public")] == [r"C:\ProgramData\vmrole\runtime.json"]
     assert (told["ports"], told["ntp"]) == ([80], "198.18.0.1")
     assert [(c["shell"], c["when"]) for c in told["commands"]] == [
         ("powershell", "first_boot"), ("", "first_boot"), ("cmd", "every_boot"),
@@ -278,7 +282,7 @@ def test_a_password_is_rejected_or_read_back_unchanged(password):
 def test_a_plan_is_rejected_or_read_back_unchanged(content, words):
     setup = Setup(files=(File("/a", content),), commands=(Command(("x", *words)), Command(content or "y")))
     try:
-        told = json.loads(plan(record(machine=machine(setup)), reveal))
+        told = json.loads(plan(record(machine=machine(setup)), TOLD, reveal))
     except ValueError:
         return
     assert base64.b64decode(told["files"][0]["content"]).decode() == content

@@ -170,10 +170,10 @@ def test_the_old_overlay_is_kept_for_a_while_and_then_dropped():
     world.ask(reimage)
     world.step_by_step()
     host, old = world.hosts[world.record("web-0").host], "hello.production.web-0.g1.overlay.qcow2"
-    world.clock.pass_by(STOP.keep_s - 1)
+    world.clock.pass_by(STOP.keep_s - 5)
     world.settle()
     assert old in host.volumes
-    world.clock.pass_by(2)
+    world.clock.pass_by(6)
     world.settle()
     assert (old in host.volumes, world.record("web-0").kept) == (False, None)
     assert "hello.production.web-0.g1.temp.clean.raw" not in host.volumes

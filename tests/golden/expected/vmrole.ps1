@@ -25,6 +25,12 @@ function Protect-Path([string]$Path, [string]$Grant) {
     if ($LASTEXITCODE) { throw "icacls of $Path ended with $LASTEXITCODE" }
 }
 
+# Every account may read it: the folder's own rights are not asked for on the way to a file in it.
+function Publish-Path([string]$Path) {
+    & icacls.exe $Path /grant '*S-1-5-32-545:R' | Out-Null
+    if ($LASTEXITCODE) { throw "icacls of $Path ended with $LASTEXITCODE" }
+}
+
 function Install-Vmrole {
     New-Item -ItemType Directory -Force -Path $folder | Out-Null
     Protect-Path $folder '(OI)(CI)F'
@@ -54,6 +60,7 @@ function Write-PlannedFile($file) {
     New-Item -ItemType Directory -Force -Path (Split-Path -Parent $file.path) | Out-Null
     [IO.File]::WriteAllBytes($file.path, [Convert]::FromBase64String($file.content))
     if ($file.private) { Protect-Path $file.path 'F' }
+    if ($file.public) { Publish-Path $file.path }
 }
 
 function Add-Keys($keys) {

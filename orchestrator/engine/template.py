@@ -82,6 +82,15 @@ def expanded(text: str, found: Mapping[str, str]) -> str:
     return _TOKEN.sub(value, text)
 
 
+def lenient(text: str, found: Mapping[str, str]) -> str:
+    """The text with its variables' values; what has none (any more) is empty."""
+
+    def value(match: re.Match[str]) -> str:
+        return "{{" if match["literal"] else found.get(match["name"] or "", "")
+
+    return _TOKEN.sub(value, text)
+
+
 def escaped(text: str) -> str:
     """The template that expands to just this text."""
     return text.replace("{{", LITERAL)

@@ -1,0 +1,88 @@
+"""Giving a guest its runtime file: whole or not at all, and then whoever in it wants to know is told.
+
+The hooks run in the guest, apart from what we asked for: one that hangs keeps nobody waiting, and is ended there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.drivers.looks import FILE_BYTES, Outcome
+from orchestrator.engine import runtime
+from orchestrator.errors import AgentRefused, AgentSilent
+from orchestrator.model.text import lines
+
+if TYPE_CHECKING:
+    from orchestrator.drivers.looks import Memory, Way
+    from orchestrator.ports import Clock
+
+AGAIN_S = 1.0  # neighbours may flap: a guest is told of them no more often than this
+REFUSED_S = 5.0
+TELL_S = 20.0
+POLL_S = 0.02
+HEAD_BYTES = 256  # the revision is in the file's first line
+
+# The newest version counts: who waits for another's hooks to end finds them run for it already, or runs them.
+HOOKS = r"""PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; umask 022; cd /
+export PATH HOME="${HOME:-/root}"
+logs=/var/lib/vmrole/on-change
+mkdir -p /run/vmrole $logs && chmod 700 $logs && exec 9>/run/vmrole/on-change.lock || exit
+flock 9
+now=$(head -n 2 /etc/vmrole/runtime.json)
+[ "$(cat /run/vmrole/on-change.done 2>/dev/null)" != "$now" ] || exit 0
+printf '%s\n' "$now" >/run/vmrole/on-change.done
+for hook in /etc/vmrole/on-change.d/*; do
+    [ -f "$hook" ] && [ -x "$hook" ] || continue
+    log=$logs/${hook##*/}
+    timeout -k 5 60 "$hook" /etc/vmrole/runtime.json </dev/null >"$log.out" 2>&1 9>&-
+    echo $? >"$log.code"
+    [ "$(wc -c <"$log.out")" -le 262144 ] || { tail -c 262144 "$log.out" >"$log.cut" && mv -f "$log.cut" "$log.out"; }
+done"""
+# Both files come one after the other by stdin. busybox's head reads more than it prints, so not two heads on a pipe.
+TELL = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 022
+file=/etc/vmrole/runtime.json settings=/etc/vmrole/settings.json new=/etc/vmrole/.new.$$
+trap 'rm -f $new $new.1 $new.2' EXIT
+mkdir -p /etc/vmrole && cat >$new || exit
+[ "$(wc -c <$new)" -eq $(($2 + $3)) ] || { echo "what was sent has not come whole" >&2; exit 1; }
+! head -n 2 $file 2>/dev/null | grep -qF "\"revision\": \"$1\"" || [ ! -e $settings ] || exit 0
+head -c "$2" $new >$new.1 && tail -c "$3" $new >$new.2 && chmod 644 $new.1 && chmod 600 $new.2 || exit
+mv -f $new.2 $settings && mv -f $new.1 $file || exit
+for hook in /etc/vmrole/on-change.d/*; do
+    [ -f "$hook" ] && [ -x "$hook" ] || continue
+    setsid sh -c "$4" vmrole-on-change </dev/null >/dev/null 2>&1 &
+    break
+done"""
+
+
+def told(way: Way, memory: Memory, now: float) -> str:
+    """The revision of the guest's runtime file; asked anew after a moment, and once it was told."""
+    if now - memory.told_at >= AGAIN_S:
+        memory.told_at = now
+        try:
+            memory.told = runtime.read_revision(way.read(runtime.LINUX_PATH, first_bytes=HEAD_BYTES))
+        except AgentRefused:  # no such file
+            memory.told = ""
+    return memory.told
+
+
+def tell(way: Way, memory: Memory, text: str, clock: Clock) -> None:
+    """Write the file, and start the hooks. Raises AgentSilent, AgentRefused."""
+    memory.tell_after = clock.now() + REFUSED_S
+    settings = runtime.settings(text)
+    words = [runtime.read_revision(text), str(len(text.encode())), str(len(settings.encode())), HOOKS]
+    pid = way.start(["/bin/sh", "-c", TELL, "vmrole-tell", *words], stdin=(text + settings).encode())
+    outcome = _ended(way, pid, clock)
+    if outcome.code:
+        said = lines(outcome.stderr[-FILE_BYTES:].decode(errors="replace")) or (f"exit code {outcome.code}",)
+        raise AgentRefused(f"the guest's {runtime.LINUX_PATH} cannot be written: {said[-1]}")
+    memory.told, memory.told_at = words[0], clock.now()
+    memory.tell_after = clock.now() + AGAIN_S
+
+
+def _ended(way: Way, pid: int, clock: Clock) -> Outcome:
+    deadline = clock.now() + TELL_S
+    while (outcome := way.poll(pid)) is None:
+        if clock.now() >= deadline:
+            raise AgentSilent(f"the guest is still writing {runtime.LINUX_PATH} after {TELL_S:.0f} s")
+        clock.wait(POLL_S)
+    return outcome
