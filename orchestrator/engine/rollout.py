@@ -43,8 +43,10 @@ def is_going(record: DeploymentRecord) -> bool:
 
 def is_old(record: DeploymentRecord, role: Role, instance: InstanceRecord) -> bool:
     """Whether an instance's machine is not what its role asks for; one that was brought back on purpose is left."""
-    is_held = instance.held == record.revision
-    return not is_held and not is_same_but_larger(instance.machine, record.machine(role))
+    wanted = record.machine(role)
+    if instance.held == record.revision or instance.machine == wanted:
+        return False
+    return not is_same_but_larger(instance.machine, wanted)
 
 
 def domain(record: DeploymentRecord, role: Role, ordinal: int) -> int:

@@ -65,7 +65,9 @@ def is_young(case: Case, world: World, now: float) -> bool:
 
 def is_extra(case: Case) -> bool:
     """Whether it only stands in for others while they are replaced."""
-    return case.record.id.ordinal not in case.deployment.ordinals(case.record.id.role)
+    deployment, key, role = case.deployment, case.record.id, case.role
+    has_some = role is not None and rollout.surge(deployment, role) > 0
+    return has_some and key.ordinal not in deployment.ordinals(key.role)
 
 
 def units(cases: Sequence[Case], statuses: Sequence[InstanceStatus], world: World, now: float) -> tuple[Unit, ...]:
@@ -130,12 +132,14 @@ def saved(
     record: DeploymentRecord, cases: Sequence[Case], statuses: Sequence[InstanceStatus], world: World, now: float
 ) -> SaveDeployment | None:
     """The storing of what the upgrade does next, or of a revision that has proven good; None if there is no news."""
+    if record.rollout is None and not any(case.is_old for case in cases if case.is_wanted):
+        good = _good(record, cases, statuses)
+        return None if good is record else SaveDeployment(good)
     seen = units(cases, statuses, world, now)
     supplied = is_supplied(record, cases, tuple(world.hosts.values()))
     made = rollout.move(record, seen, is_supplied=supplied, now=now)
     if made is None:
-        good = _good(record, cases, statuses) if record.rollout is None else record
-        return None if good is record else SaveDeployment(good)
+        return None
     after = replace(record, rollout=made.rollout)
     return SaveDeployment(
         _good(after, cases, statuses) if made.is_done else after, Event(now, str(record.id), made.told, made.why)
