@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from orchestrator.control.apply import Effects, StoreAction, apply
 from orchestrator.control.tracks import BALANCER, Tracks, host_of, waits_for
 from orchestrator.engine.plan import RETRY_S, Plan, Step, plan
+from orchestrator.engine.swap import is_swapped
 from orchestrator.errors import NoRoom, Refused, TransientError, VmroleError
+from orchestrator.model.action import Route, SaveServers
 from orchestrator.model.world import Notice
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Loop:
         self._trouble: dict[str, Trouble] = {}
         self._past: dict[str, Trouble] = {}
         self._has_ticked = False
+        self._seen: tuple[Intent, World] | None = None
         self._tracks = Tracks(self._take, clock.now, clock.wake)
         observer.watch(clock.wake)
         for host in effects.hosts.values():
@@ -80,7 +83,9 @@ class Loop:
         """What is wanted, and what a tick would do now; nothing is changed."""
         intent = self._effects.store.intent()
         now = self._clock.now()
-        return intent, plan(intent, self._see(intent, now), now)
+        world = self._see(intent, now)
+        self._seen = intent, world
+        return intent, plan(intent, world, now)
 
     def tick(self) -> Plan:
         """One turn: look, plan, and take every step of the plan whose track is free.
@@ -88,6 +93,7 @@ class Loop:
         A track that was under way when the look began may have been seen in the middle of something.
         """
         self._has_ticked = True
+        self._route_at_once()
         busy = self._tracks.busy()
         intent, made = self.look()
         log.debug("plan for %d deployments: %d steps", len(intent.deployments), len(made.steps))
@@ -97,6 +103,20 @@ class Loop:
             {track: _told(trouble) for track, trouble in self.trouble().items()}, self._clock.now()
         )
         return replace(made, requeue_s=self._requeue_s(made, taken))
+
+    def _route_at_once(self) -> None:
+        """Do a swap that was stored since the last look before anybody else is asked: it waits for no host or guest."""
+        intent = self._effects.store.intent()
+        if self._seen is None or not is_swapped(self._seen[0], intent) or BALANCER in self._tracks.busy():
+            return
+        try:
+            world = replace(self._seen[1], balancer=self._effects.balancer.observe())
+            made = plan(intent, world, self._clock.now())
+        except VmroleError:
+            return  # the turn itself will tell
+        routing = [step for step in made.first if isinstance(step.action, SaveServers | Route)]
+        if any(isinstance(step.action, Route) for step in routing):
+            self._tracks.run(routing, PATIENCE_S)
 
     def _take_all(self, made: Plan, busy: frozenset[str]) -> int:
         """Take the steps that can be taken now; how many were begun."""

@@ -134,6 +134,12 @@ def events(after: Pair, now: float) -> tuple[Event, ...]:
     )
 
 
+def is_swapped(before: Intent, now: Intent) -> bool:
+    """Whether deployments have exchanged VIPs between two looks at the store, and none has come or gone."""
+    old, new = ({record.id: record.vip for record in intent.deployments} for intent in (before, now))
+    return old != new and old.keys() == new.keys() and sorted(old.values()) == sorted(new.values())
+
+
 def is_taken_with(intent: Intent, gone: DeploymentRecord) -> bool:
     """Whether the VIP that the service is known by goes with a deployment though it was the other slot's once."""
     return gone.is_live and gone.swaps % 2 == 1 and intent.deployment(gone.id.other) is not None

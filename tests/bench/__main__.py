@@ -21,6 +21,7 @@ from tests.bench.events import event_rows
 from tests.bench.images import image_rows
 from tests.bench.scale import agent_rows, scale_rows
 from tests.bench.seed import seed_row
+from tests.bench.swap import swap_rows
 from tests.e2e.conftest import CACHE, VMROLE, Lab, service, write
 
 ROUNDS = 8
@@ -42,6 +43,7 @@ def main():
             help_time(),
             *overlays(lab, home),
             *acts(lab, home),
+            *swap_rows(lab, home),
             seed_row(),
             *event_rows(lab, home),
             *image_rows(home),

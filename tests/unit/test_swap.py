@@ -14,6 +14,7 @@ from orchestrator.model.record import Pause
 from orchestrator.model.rollout import Rollout
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.spec import Endpoint, Protocol, Tls, Traffic
+from orchestrator.model.world import ServerState
 from tests.fakes.build import HTTP, SSH, role, service
 from tests.fakes.guests import Script
 from tests.fakes.world import FakeWorld
@@ -55,9 +56,7 @@ def test_new_connections_go_to_the_other_deployment_and_nothing_else_is_done():
     world.swap("hello")
     with world.loop() as loop:
         made = loop.tick()
-    balancing = [step.action for step in made.steps if step.track == "balancer"]
-    assert isinstance(balancing[-1], Route)
-    assert not any(isinstance(action, ConfigureBalancer) for action in balancing)
+    assert not any(isinstance(step.action, ConfigureBalancer) for step in made.steps)
     assert leads(world) == {f"{ONE}:80": "hello.staging.web.http", f"{TWO}:80": "hello.production.web.http"}
     world.settle()
     after = world.state()
@@ -65,6 +64,18 @@ def test_new_connections_go_to_the_other_deployment_and_nothing_else_is_done():
     assert set(world.balancer.servers) == {
         (f"hello.{slot}.web.http", f"web-{n}.g1") for slot in ("production", "staging") for n in range(2)
     }
+
+
+def test_a_loop_that_stands_by_routes_before_it_asks_any_guest_or_host():
+    world = two_slots()
+    with world.loop() as loop:
+        world.settle_by(loop)
+        world.hosts["local"].is_away = True
+        world.swap("hello")
+        made = loop.tick()
+    assert leads(world)[f"{ONE}:80"] == "hello.staging.web.http"
+    assert not any(isinstance(step.action, Route) for step in made.steps)
+    assert {ServerState.READY} == set(world.balancer.states.values())
 
 
 def test_swapped_twice_it_is_as_before():
