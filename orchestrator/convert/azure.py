@@ -52,7 +52,7 @@ def convert(pair: Pair, images: Mapping[str, str], service: str = "") -> Draft:
     if name != said and not service:
         draft.note(Kind.CHANGED, said, f"is called {name}: names are of a-z, 0-9 and -", pair.definition.line)
     family = FAMILIES.get(_family(pair.configuration), FAMILIES["1"])
-    names, values, made = Names("role"), {}, {}
+    names, values, made = Names("role", are_roles=True), {}, {}
     for role in pair.roles():
         given = names.give(role.get("name"))
         if given != role.get("name"):

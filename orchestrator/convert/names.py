@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.model.names import parse_instance_name
+
 LENGTH = 40
 MAX_OTHER = 100
 
@@ -21,18 +23,29 @@ def as_secret(*parts: str) -> str:
 
 
 class Names:
-    """One scope of names: what was given to whom, so that nothing is given twice."""
+    """One scope of names: what was given to whom, so that nothing is given twice.
 
-    def __init__(self, otherwise: str) -> None:
+    ``are_roles``: none is like the name of an instance (``web-2``) of another, either.
+    """
+
+    def __init__(self, otherwise: str, *, are_roles: bool = False) -> None:
         self._otherwise = otherwise
+        self._letter = "r" if are_roles else ""
         self._taken: set[str] = set()
 
     def give(self, text: str) -> str:
         wanted = as_name(text, self._otherwise)
         name, count = wanted, 1
-        while name in self._taken:
+        while self._is_taken(name):
             count += 1
-            tail = f"-{count}"
+            tail = f"-{self._letter}{count}"
             name = wanted[: LENGTH - len(tail)].rstrip("-") + tail
         self._taken.add(name)
         return name
+
+    def _is_taken(self, name: str) -> bool:
+        if not self._letter or name in self._taken:
+            return name in self._taken
+        instance = parse_instance_name(name)
+        other = {found[0] for taken in self._taken if (found := parse_instance_name(taken)) is not None}
+        return name in other or (instance is not None and instance[0] in self._taken)

@@ -180,16 +180,13 @@ class LibvirtHost:
             seen = _network_seen(found)
             if seen is None:
                 return
-            dhcp, dns = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST, libvirt.VIR_NETWORK_SECTION_DNS_HOST
+            dhcp = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST
             remove, add = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
             for lease in networks.sorted_leases(seen.leases - leases):
                 found.update(remove, dhcp, -1, networks.text(networks.lease_element(lease)), _AFFECT)
-            for name in sorted(seen.names - names, key=str):
-                found.update(remove, dns, -1, networks.text(networks.host_element(name)), _AFFECT)
             for lease in networks.sorted_leases(leases - seen.leases):
                 found.update(add, dhcp, -1, networks.text(networks.lease_element(lease)), _AFFECT)
-            for name in sorted(names - seen.names, key=str):
-                found.update(add, dns, -1, networks.text(networks.host_element(name)), _AFFECT)
+            _change_names(found, seen.names, names)
 
     def delete_network(self, network: str) -> None:
         with contextlib.suppress(NotFound), self._connection.errors(f"removing network {network}"):
@@ -367,12 +364,29 @@ def _network_seen(network: libvirt.virNetwork) -> NetworkSeen | None:
             Lease(host.get("mac", ""), host.get("ip", ""), host.get("name", ""))
             for host in root.findall("ip/dhcp/host")
         ),
-        frozenset(
-            HostName(host.get("ip", ""), name.text or "")
-            for host in root.findall("dns/host")
-            for name in host.findall("hostname")
-        ),
+        frozenset(name for host in root.findall("dns/host") for name in networks.host_names(host)),
     )
+
+
+def _change_names(network: libvirt.virNetwork, seen: frozenset[HostName], wanted: frozenset[HostName]) -> None:
+    """Give and take addresses' entries. One that only gets or loses its role's name is away for no longer than needed.
+
+    First go those whose place, or name, somebody else may be about to take.
+    """
+    dns = libvirt.VIR_NETWORK_SECTION_DNS_HOST
+    remove, add = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
+    old, new = networks.by_address(seen), networks.by_address(wanted)
+    stays = {ip for ip in old if ip in new and _own(old[ip]) == _own(new[ip])}
+    for ip in sorted(set(old) - stays):
+        network.update(remove, dns, -1, networks.text(networks.host_element(ip)), _AFFECT)
+    for ip in sorted(ip for ip in new if new[ip] != old.get(ip)):
+        if ip in stays:
+            network.update(remove, dns, -1, networks.text(networks.host_element(ip)), _AFFECT)
+        network.update(add, dns, -1, networks.text(networks.host_element(ip, new[ip])), _AFFECT)
+
+
+def _own(names: frozenset[HostName]) -> set[HostName]:
+    return {name for name in names if not name.rank}
 
 
 def _subnet(root: etree._Element) -> IPv4Network | None:

@@ -32,7 +32,9 @@ from orchestrator.model.record import DeploymentRecord, InstanceRecord, Wanted
 from orchestrator.model.world import HostName, HostSeen, Lease, Power
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+
+    from orchestrator.model.names import InstanceId
 
 
 def prepare(
@@ -41,10 +43,12 @@ def prepare(
     instances: Sequence[InstanceRecord],
     arriving: Sequence[InstanceRecord],
     owner: str,
+    offered: Collection[InstanceId] = frozenset(),
 ) -> tuple[Action, ...]:
     """The steps that a host needs before its instances' machines can be made there.
 
-    ``arriving``: instances as they will be with their next machine; their disks are made beforehand.
+    ``arriving``: instances as they will be with their next machine; their disks are made beforehand. ``offered``:
+    those that their role's name stands for, too.
     """
     local = [r for r in (*instances, *arriving) if r.host == host.name and r.wanted is not Wanted.GONE]
     coming = _coming(host, deployments)
@@ -56,7 +60,7 @@ def prepare(
     return (
         *pool,
         *images,
-        *_networks(host, deployments, instances, arriving, owner),
+        *_networks(host, deployments, instances, arriving, owner, offered),
         *_copies(host, deployments, local),
     )
 
@@ -83,6 +87,7 @@ def _networks(
     instances: Sequence[InstanceRecord],
     arriving: Sequence[InstanceRecord],
     owner: str,
+    offered: Collection[InstanceId],
 ) -> list[Action]:
     steps: list[Action] = []
     for record in deployments:
@@ -92,7 +97,7 @@ def _networks(
         seen = host.networks.get(record.id.network)
         if not local or (seen is not None and seen.owner != owner):
             continue
-        leases, names = _leases(local), _host_names(own)
+        leases, names = _leases(local), _host_names(own, offered)
         if seen is None or not seen.active:
             subnet = record.subnets[host.name]
             steps.append(CreateNetwork(host.name, record.id, subnet, leases, names, record.isolated))
@@ -122,8 +127,20 @@ def _leases(records: Iterable[InstanceRecord]) -> frozenset[Lease]:
     return frozenset(Lease(record.id.mac, record.dip, record.id.name) for record in records)
 
 
-def _host_names(records: Iterable[InstanceRecord]) -> frozenset[HostName]:
-    return frozenset(HostName(record.dip, record.id.name) for record in records)
+def _host_names(records: Iterable[InstanceRecord], offered: Collection[InstanceId]) -> frozenset[HostName]:
+    """Each instance's own name, and its role's, which leads to all of them that are ready.
+
+    The role's with its domain as well: resolvers ask for that first, and a short name has few ranks.
+    """
+    known = tuple(records)
+    own = {HostName(record.dip, record.id.name) for record in known}
+    shared = {
+        HostName(record.dip, name, 1 + record.id.ordinal)
+        for record in known
+        if record.id in offered
+        for name in (record.id.role, f"{record.id.role}.{record.id.deployment.domain}")
+    }
+    return frozenset(own | {name for name in shared if name.fits})
 
 
 def sweep(host: HostSeen, deployment: DeploymentId, owner: str, *, is_erased: bool) -> tuple[Action, ...]:

@@ -215,10 +215,11 @@ def _is_connected(case: Case, world: World) -> bool:
 def _ground(intent: Intent, cases: Sequence[Case], world: World) -> list[Step]:
     records = [case.record for case in cases]
     arriving = [after for case in cases if case.is_wanted and (after := case.after) is not None]
+    offered = frozenset(case.record.id for case in cases if case.is_offered(world))
     return [
         Step(f"host {host.name}", action)
         for host in world.hosts.values()
-        for action in ground.prepare(host, intent.deployments, records, arriving, intent.owner)
+        for action in ground.prepare(host, intent.deployments, records, arriving, intent.owner, offered)
     ]
 
 

@@ -69,10 +69,37 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class HostName:
-    """A name that a network's DNS answers for; also of instances that live on another host."""
+    """A name that a network's DNS answers for; also of instances that live on another host.
+
+    ``rank``: 0 for a name of one address; a name that several addresses have is each one's by a rank of its own.
+    libvirt gives no name to two addresses, but compares letter by letter, and DNS does not: so a rank is told by
+    which letters are capitals.
+    """
 
     ip: str
     name: str
+    rank: int = 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether the name has letters enough to tell this rank."""
+        return self.rank < 1 << sum(char.islower() for char in self.name)
+
+    @property
+    def spelt(self) -> str:
+        """The name with its rank."""
+        left, spelt = self.rank, []
+        for char in self.name:
+            is_one = char.islower() and left & 1
+            left >>= char.islower()
+            spelt.append(char.upper() if is_one else char)
+        return "".join(spelt)
+
+    @staticmethod
+    def read(ip: str, spelt: str) -> HostName:
+        """What ``spelt`` says."""
+        letters = [char for char in spelt if char.isalpha()]
+        return HostName(ip, spelt.lower(), sum(char.isupper() << place for place, char in enumerate(letters)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,14 @@ from lxml import etree
 from lxml.builder import E, ElementMaker
 
 from orchestrator.model.names import libvirt_uuid
+from orchestrator.model.world import HostName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from ipaddress import IPv4Network
 
     from orchestrator.model.names import DeploymentId
-    from orchestrator.model.world import HostName, Lease
+    from orchestrator.model.world import Lease
 
 MARK_NS = "urn:vmrole:network:1"
 _mark = ElementMaker(namespace=MARK_NS, nsmap={"vmrole": MARK_NS})
@@ -38,7 +40,7 @@ def network_xml(wish: NetworkWish) -> str:
     subnet = wish.subnet
     gateway, first, last = subnet[1], subnet[2], subnet[-2]
     dhcp = E.dhcp(E.range(start=str(first), end=str(last)), *map(lease_element, sorted_leases(wish.leases)))
-    dns = E.dns(*map(host_element, sorted(wish.names, key=lambda name: name.name)))
+    dns = E.dns(*(host_element(ip, own) for ip, own in sorted(by_address(wish.names).items())))
     root = E.network(
         E.name(wish.deployment.network),
         E.uuid(libvirt_uuid(wish.owner, wish.deployment.network)),
@@ -60,8 +62,24 @@ def lease_element(lease: Lease) -> etree._Element:
     return E.host(mac=lease.mac, name=lease.name, ip=lease.ip)
 
 
-def host_element(name: HostName) -> etree._Element:
-    return E.host(E.hostname(name.name), ip=name.ip)
+def by_address(names: Iterable[HostName]) -> dict[str, frozenset[HostName]]:
+    """Address → its names: libvirt keeps one entry for an address, and gives or takes it as a whole."""
+    found: dict[str, set[HostName]] = defaultdict(set)
+    for name in names:
+        found[name.ip].add(name)
+    return {ip: frozenset(own) for ip, own in found.items()}
+
+
+def host_element(ip: str, names: Iterable[HostName] = ()) -> etree._Element:
+    """An address and its names."""
+    ordered = sorted(names, key=lambda name: (name.rank, name.name))
+    return E.host(*(E.hostname(name.spelt) for name in ordered), ip=ip)
+
+
+def host_names(element: etree._Element) -> Iterator[HostName]:
+    """What such an element says."""
+    for found in element.findall("hostname"):
+        yield HostName.read(element.get("ip", ""), found.text or "")
 
 
 def text(element: etree._Element) -> str:

@@ -87,6 +87,15 @@ class HostContract:
             seen = network.observe().networks[HELLO.network]
             assert (seen.leases, seen.names) == (wanted, names)
 
+    @pytest.mark.parametrize("ready", [(), (ONE,), (TWO,), (ONE, TWO)])
+    def test_a_name_that_several_have_comes_and_goes_with_each(self, network, ready):
+        def names(some):
+            return NAMES | {HostName(lease.ip, "web", 1 + (ONE, TWO).index(lease)) for lease in some}
+
+        for wanted in (names((ONE, TWO)), names(ready), names(ready), names((TWO,)), names((ONE,))):
+            network.change_leases(HELLO.network, frozenset({ONE}), wanted)
+            assert network.observe().networks[HELLO.network].names == wanted
+
     def test_a_network_goes_twice(self, network):
         for _again in range(2):
             network.delete_network(HELLO.network)

@@ -91,6 +91,7 @@ def _on_platform(accelerator: str, platform: Platform) -> str:
 def _network() -> str:
     leases = frozenset(Lease(r.id.mac, r.dip, r.id.name) for r in MEMBERS)
     names = frozenset(HostName(r.dip, r.id.name) for r in MEMBERS)
+    names |= {HostName(r.dip, name, 1 + r.id.ordinal) for r in MEMBERS for name in ("web", f"web.{HELLO.domain}")}
     return network_xml(NetworkWish(HELLO, OWNER, "nat", IPv4Network("198.18.0.0/24"), leases, names))
 
 

@@ -16,7 +16,7 @@ from orchestrator.convert.names import Names, as_name
 from orchestrator.convert.sizes import memory_text, size_of
 from orchestrator.convert.yamltext import written
 from orchestrator.errors import InvalidInput, UserError
-from orchestrator.model.names import is_name
+from orchestrator.model.names import is_name, parse_instance_name
 from tests.golden.convert_pairs import FOLDER
 
 CSCFG = '<ServiceConfiguration serviceName="s">\n<Role name="r"><Instances count="2"/></Role>\n</ServiceConfiguration>'
@@ -208,6 +208,15 @@ def test_no_name_is_given_twice(texts):
     assert len(set(given_)) == len(given_)
     assert all(is_name(name) for name in given_)
     assert is_name(as_name("", "other"))
+
+
+@given(st.lists(st.sampled_from(["web", "Web-0", "web-0", "web-1", "WEB", "web-r2", "web-0-1"]), max_size=9))
+def test_no_role_is_called_as_an_instance_of_another(texts):
+    names = Names("role", are_roles=True)
+    given_ = [names.give(text) for text in texts]
+    assert len(set(given_)) == len(given_)
+    instances = {found[0] for name in given_ if (found := parse_instance_name(name)) is not None}
+    assert instances.isdisjoint(given_)
 
 
 VALUE = st.recursive(

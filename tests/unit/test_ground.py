@@ -66,6 +66,19 @@ def test_an_instance_elsewhere_has_a_name_here_but_no_lease():
     assert {name.ip for name in change.names} == {"198.18.0.10", "198.19.0.10"}
 
 
+def test_a_roles_name_leads_to_all_that_are_offered():
+    many = [record(web(n).instance, dip=f"198.18.0.{10 + n}") for n in range(9)]
+    offered = {record.id for record in many[1:]}
+    (change,) = prepare(LAID, [deployment()], many, (), OWNER, offered)
+    assert isinstance(change, ChangeLeases)
+    found = {(name.name, name.ip) for name in change.names if name.name.startswith("web.")}
+    assert found == {(f"web.{HELLO.domain}", record.dip) for record in many[1:]}
+    # By its short name, of three letters, to as many as libvirt can tell apart.
+    assert {name.ip for name in change.names if name.name == "web"} == {record.dip for record in many[1:7]}
+    assert len({name.spelt for name in change.names}) == len(change.names)
+    assert {HostName.read(name.ip, name.spelt) for name in change.names} == change.names
+
+
 def test_nothing_is_laid_for_nobody():
     assert steps(HostSeen("other")) == []
     assert steps(HostSeen("local"), record(wanted=Wanted.GONE)) == []

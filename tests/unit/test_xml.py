@@ -58,7 +58,7 @@ RENDERERS = {
     "file": lambda w: raw_volume_xml(w, 1, "0600"),
     "backup": lambda w: backup_xml(w, f"/{w}"),
     "lease": lambda w: text(lease_element(Lease(w, w, w))),
-    "host name": lambda w: text(host_element(HostName(w, w))),
+    "host name": lambda w: text(host_element(w, [HostName(w, w)])),
 }
 
 
