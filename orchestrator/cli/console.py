@@ -43,10 +43,15 @@ exit 1
 """
 
 
+lines_option = click.option(
+    "-n", "--lines", "count", type=click.IntRange(1, MAX_LINES), default=50, show_default=True, help="Lines, at most."
+)
+
+
 @click.command()
 @click.argument("instance")
 @slot_option
-@click.option("-n", "--lines", "count", type=click.IntRange(1, MAX_LINES), default=50, help="How many lines, at most.")
+@lines_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what it prints, until Ctrl-C.")
 @click.pass_obj
 def console(context: Context, instance: str, slot: str, count: int, follow: bool) -> None:
@@ -97,7 +102,7 @@ def fresh(before: Sequence[str], now: Sequence[str]) -> Sequence[str]:
 @click.command()
 @click.argument("instance")
 @slot_option
-@click.option("-n", "--lines", "count", type=click.IntRange(1, MAX_LINES), default=50, help="How many lines, at most.")
+@lines_option
 @click.option("-u", "--unit", default="", metavar="SERVICE", help="Only what this service or unit has logged.")
 @click.pass_context
 def logs(ctx: click.Context, instance: str, slot: str, count: int, unit: str) -> int:

@@ -40,11 +40,26 @@ def test_a_service_that_keeps_ending_is_named_with_its_last_words(lab, tmp_path)
     assert "Linux version" in lab.ok("console", "bad/web-0", "-n", "1000").out
     assert lab.run("logs", "bad/web-0", "-u", "../etc/shadow").code == 2
     assert lab.run("logs", "bad/web-0", "-u", "nothing").code == 1
+    check_copies(lab, tmp_path)
 
     # Named services are all that counts then.
     role["ready"] = {"timeout": "60s", "services": ["httpd"]}
     lab.ok("up", write(tmp_path / "bad.yaml", service("bad", **role)), timeout=90)
     assert in_rotation(lab, "bad")
+
+
+def check_copies(lab, tmp_path):
+    here, back = tmp_path / "here", tmp_path / "back"
+    here.write_bytes(bytes(range(256)) * 8192)  # more than one piece of it
+    here.chmod(0o640)
+    lab.ok("cp", str(here), "bad/web-0:/root/a name", timeout=60)
+    assert lab.ok("exec", "bad/web-0", "--", "stat", "-c", "%a %s", "/root/a name").out == "640 2097152\n"
+    lab.ok("cp", "bad/web-0:/root/a name", str(back), timeout=60)
+    assert back.read_bytes() == here.read_bytes()
+    assert lab.run("cp", str(here), "bad/web-0:/root").code == 1
+    assert lab.run("cp", "bad/web-0:/none", str(back)).code == 1
+    assert back.exists()
+    assert lab.run("cp", str(here), str(back)).code == 2
 
 
 def test_probes_and_busy(lab, tmp_path):
