@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.model.making import MachineSpec
     from orchestrator.model.world import HostSeen
 
+ANOTHER_TRY = "upgrade: another try"  # why a machine is made again whose setup has failed
 FIRST_DIP = 10  # the addresses before it are the gateway's and kept free for what is not an instance
 
 
@@ -212,7 +213,8 @@ def _is_in_vain(record: InstanceRecord, after: Successor) -> bool:
     """Whether repair, or an upgrade, made a machine that never was ready: worth keeping is what was before it."""
     if record.kept is None or record.kept.until:
         return False
-    return after.act is Act.UPGRADE or (record.care is not None and record.failure is not None)
+    is_of_upgrade = after.act is Act.UPGRADE or after.cause == ANOTHER_TRY
+    return is_of_upgrade or (record.care is not None and record.failure is not None)
 
 
 def again(record: InstanceRecord, *, timeout_s: float, now: float) -> InstanceRecord:

@@ -222,7 +222,8 @@ def _next(rollout: Rollout, going: Sequence[Unit], units: Sequence[Unit], now: f
 
 def _entered(rollout: Rollout, number: int, going: Sequence[Unit], now: float) -> Move:
     names = ", ".join(sorted(unit.id.name for unit in going if unit.domain == number))
-    return Move(replace(rollout, domain=number, last=None, since=now), f"upgrade: domain {number} begins", names)
+    what = BACK if rollout.is_back else "upgrade"
+    return Move(replace(rollout, domain=number, last=None, since=now), f"{what}: domain {number} begins", names)
 
 
 def _domain_done(
@@ -231,7 +232,7 @@ def _domain_done(
     left = replace(rollout, domain=None, since=now)
     if not going:
         return _ended(left, units, now)
-    told = f"upgrade: domain {rollout.domain} is healthy"
+    told = f"{BACK if rollout.is_back else 'upgrade'}: domain {rollout.domain} is healthy"
     is_automatic = rollout.is_back or bool(rollout.canary) or all(role.upgrade.is_automatic for role in _roles(record))
     if is_automatic:
         return Move(left, told)

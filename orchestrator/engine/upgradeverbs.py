@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.engine.members import again, successor
+from orchestrator.engine.members import ANOTHER_TRY, again, successor
 from orchestrator.engine.rollout import PROMOTE, current, is_old, is_same
 from orchestrator.engine.scaling import carried_over
 from orchestrator.errors import UserError
@@ -122,7 +122,7 @@ def given_another_chance(
             continue
         is_over = known.failure is not None and known.failure.is_final and known.next is None
         if is_over and not is_old(record, role, known):
-            anew = successor(replace(known, care=None), Act.REIMAGE, record.machine(role), "upgrade: another try")
+            anew = successor(replace(known, care=None), Act.REIMAGE, record.machine(role), ANOTHER_TRY)
             found.append(anew)
         else:
             found.append(replace(again(known, timeout_s=role.ready.timeout_s, now=now), care=None))

@@ -255,3 +255,7 @@ def test_resume_gives_one_whose_setup_failed_a_new_machine():
     say(world, upgradeverbs.resumed)
     world.settle()
     assert digests(world) == [NEW] * 4
+    # What is kept for a way back is still what was there before the upgrade.
+    say(world, upgradeverbs.rolled_back)
+    world.settle()
+    assert world.serving() == {f"web-{n}.g1" for n in range(4)}
