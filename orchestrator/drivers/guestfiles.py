@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # As text it is a third longer, and an agent's answer of more than 4 MiB is lost on its way.
 PIECE_BYTES = 1024 * 1024
+SEND_BYTES = 48 * 1024  # what is sent comes whole up to 128 KiB, and is no JSON any more at 256 (measured)
 
 
 def receive(host: Asks, domain: str, path: str) -> Iterator[bytes]:
@@ -33,7 +34,7 @@ def send(host: Asks, domain: str, path: str, content: BinaryIO) -> int:
     """Write all that ``content`` has to a guest's file; how many bytes. Raises AgentSilent, AgentRefused."""
     handle, sent = _open(host, domain, path, "w"), 0
     try:
-        while piece := content.read(PIECE_BYTES):
+        while piece := content.read(SEND_BYTES):
             _write(host, domain, handle, piece)
             sent += len(piece)
         host.agent(domain, "guest-file-flush", {"handle": handle}, CALL_S)

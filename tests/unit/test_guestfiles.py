@@ -30,6 +30,7 @@ class Agent:
             self.at += len(piece)
             return {"buf-b64": base64.b64encode(piece).decode(), "count": len(piece)}
         if command == "guest-file-write":
+            assert len(arguments["buf-b64"]) <= 128 * 1024
             piece = base64.b64decode(arguments["buf-b64"])[: self.takes]
             self.content += piece
             return {"count": len(piece)}
@@ -41,6 +42,7 @@ class Agent:
 @pytest.mark.parametrize("takes", [1 << 30, 100])
 def test_what_is_sent_comes_back(content, takes, monkeypatch):
     monkeypatch.setattr(guestfiles, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(guestfiles, "SEND_BYTES", 900)
     agent = Agent(takes=takes)
     assert send(agent, "d", "/x", io.BytesIO(content)) == len(content)
     assert agent.content == content
