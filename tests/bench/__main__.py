@@ -22,6 +22,7 @@ from tests.bench.images import image_rows
 from tests.bench.scale import agent_rows, scale_rows
 from tests.bench.seed import seed_row
 from tests.bench.swap import swap_rows
+from tests.bench.upgrade import upgrade_rows
 from tests.e2e.conftest import CACHE, VMROLE, Lab, service, write
 
 ROUNDS = 8
@@ -48,6 +49,7 @@ def main():
             *event_rows(lab, home),
             *image_rows(home),
             *agent_rows(lab, home),
+            *upgrade_rows(lab, home),
             *scale_rows(),
         ]
         print_table(lab, rows)
