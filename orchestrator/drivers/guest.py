@@ -219,6 +219,7 @@ class AgentGuests:
 
     def tell(self, host: Host, machine: MachineId, text: str, *, dip: str, ready: Ready, system: str = LINUX) -> None:
         if system == WINDOWS:
+            self._windows.tell(host, machine.domain, text)
             return
         memory = self._remembered(machine.domain, self._clock.now())
         if ready.via is Via.SSH:

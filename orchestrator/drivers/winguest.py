@@ -9,6 +9,7 @@ import base64
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from orchestrator.engine.runtime import read_revision
 from orchestrator.engine.winready import judge, parse
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.text import lines
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from orchestrator.ports import Clock, Host
 
 READY_EVERY_S = 15.0
+TELL_EVERY_S = 5.0
+CALL_S = 5.0
 HUNG_S = 120.0  # a PowerShell that takes longer is left alone, and another is started
 ANSWER_BYTES = 1024 * 1024
 POWERSHELL = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
@@ -50,6 +53,8 @@ if (Test-Path -LiteralPath $sign) {
     $held = [string](Get-Content -LiteralPath $sign -TotalCount 1)
     if (-not $held.Trim()) { $held = 'no reason given' }
 }
+$told = ''; $path = Join-Path $folder 'runtime.json'
+if (Test-Path -LiteralPath $path) { $told = @(Get-Content -LiteralPath $path -TotalCount 2) -join ' ' }
 $services = @(Get-CimInstance Win32_Service -Filter "StartMode='Auto'" | ForEach-Object {
     $trigger = 'HKLM:\SYSTEM\CurrentControlSet\Services\' + $_.Name + '\TriggerInfo'
     @{ name = $_.Name; state = $_.State; delayed = [bool]$_.DelayedAutoStart; code = [long]$_.ExitCode
@@ -58,12 +63,51 @@ $services = @(Get-CimInstance Win32_Service -Filter "StartMode='Auto'" | ForEach
 $uptime = [Diagnostics.Stopwatch]::GetTimestamp() / [double][Diagnostics.Stopwatch]::Frequency
 ConvertTo-Json -Compress -Depth 4 @{ boot = $boot; uptime = $uptime; image = [string]$image
     busy = [bool]($setup.SystemSetupInProgress -or $setup.OOBEInProgress); setup = $own.setup
-    start_up = $own.start_up; held = $held; errors = @($own.errors); services = $services }
+    start_up = $own.start_up; held = $held; told = [string]$told; errors = @($own.errors); services = $services }
 """
-ARGV = (
-    POWERSHELL, "-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass",
-    "-EncodedCommand", base64.b64encode(PROBE.encode("utf-16-le")).decode(),
-)  # fmt: skip
+# What has come is read whole before anything is replaced: half a file is no JSON. One round of hooks at a time.
+TELL = r"""$ErrorActionPreference = 'Stop'; $ProgressPreference = 'SilentlyContinue'
+$folder = Join-Path $env:ProgramData 'vmrole'
+$path = Join-Path $folder 'runtime.json'
+function Put([string]$Path, [string]$Text) {
+    $new = "$Path.$PID"
+    [IO.File]::WriteAllText($new, $Text)
+    if (Test-Path -LiteralPath $Path) { [IO.File]::Replace($new, $Path, [NullString]::Value) }
+    else { Move-Item -LiteralPath $new -Destination $Path }
+}
+$text = [IO.File]::ReadAllText((Join-Path $folder 'runtime.come'))
+$told = $text | ConvertFrom-Json
+Put (Join-Path $folder 'settings.json') (ConvertTo-Json $told.settings)
+Put $path $text
+& icacls.exe $path /grant '*S-1-5-32-545:R' | Out-Null
+$hooks = Join-Path $folder 'on-change.d'
+if (-not (Test-Path -LiteralPath $hooks)) { exit 0 }
+$mutex = New-Object Threading.Mutex $false, 'Global\vmrole-on-change'
+try { $null = $mutex.WaitOne() } catch [Threading.AbandonedMutexException] { }
+$log = Join-Path $folder 'log'
+New-Item -ItemType Directory -Force -Path $log | Out-Null
+foreach ($hook in @(Get-ChildItem -LiteralPath $hooks -Filter '*.ps1' | Sort-Object Name)) {
+    $base = Join-Path $log ('on-change-' + $hook.BaseName)
+    $words = '-NoProfile -NonInteractive -ExecutionPolicy Bypass -File "{0}" "{1}"' -f $hook.FullName, $path
+    $process = Start-Process powershell.exe -ArgumentList $words -PassThru -NoNewWindow `
+        -RedirectStandardOutput "$base.out" -RedirectStandardError "$base.err"
+    $null = $process.Handle
+    if ($process.WaitForExit(60000)) { $code = $process.ExitCode }
+    else { & taskkill.exe /f /t /pid $process.Id | Out-Null; $code = 'timeout' }
+    [IO.File]::WriteAllText("$base.code", "$code")
+}
+$mutex.ReleaseMutex()
+"""
+COME = r"C:\ProgramData\vmrole\runtime.come"
+PIECE_BYTES = 48 * 1024
+
+
+def _argv(script: str) -> tuple[str, ...]:
+    encoded = base64.b64encode(script.encode("utf-16-le")).decode()
+    return (POWERSHELL, "-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-EncodedCommand", encoded)
+
+
+ARGV, TELL_ARGV = _argv(PROBE), _argv(TELL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +145,14 @@ class WindowsLooks:
             return GuestSeen(waiting=(str(error),))
         return known.seen
 
+    def tell(self, host: Host, domain: str, text: str) -> None:
+        """Bring the file, and start the PowerShell that puts it in its place; the next look shows whether it did."""
+        _write(host, domain, COME, text.encode())
+        self._start(host, domain, TELL_ARGV)
+        known = self._known.get(domain, _Known())
+        seen = replace(known.seen, told=read_revision(text), tell_after=self._clock.now() + TELL_EVERY_S)
+        self._known[domain] = replace(known, seen=seen)
+
     def _go_on(
         self, host: Host, domain: str, known: _Known, services: tuple[str, ...] | None, *, is_ready: bool
     ) -> _Known:
@@ -109,7 +161,8 @@ class WindowsLooks:
             outcome = self._poll(host, domain, known.pid)
             if outcome is None:
                 return known
-            return replace(known, pid=0, seen=_judged(outcome, services), at=now)
+            seen = replace(_judged(outcome, services), tell_after=known.seen.tell_after)
+            return replace(known, pid=0, seen=seen, at=now)
         if now - known.at < (READY_EVERY_S if is_ready else 0.0):
             return known
         return replace(known, pid=self._start(host, domain, ARGV), begun=now)
@@ -119,4 +172,16 @@ def _judged(outcome: Outcome, services: tuple[str, ...] | None) -> GuestSeen:
     if outcome.code or len(outcome.stdout) > ANSWER_BYTES:
         said = lines(outcome.stderr[:2000].decode(errors="replace")) or ("it said nothing",)
         raise AgentRefused(f"the guest's PowerShell ended with {outcome.code}: {said[0]}")
-    return judge(parse(outcome.stdout.decode(errors="replace")), services)
+    answer = parse(outcome.stdout.decode(errors="replace"))
+    return replace(judge(answer, services), told=read_revision(answer.told))
+
+
+def _write(host: Host, domain: str, path: str, content: bytes) -> None:
+    """A file of the guest's, in pieces. Raises AgentSilent, AgentRefused."""
+    handle = host.agent(domain, "guest-file-open", {"path": path, "mode": "wb"}, CALL_S)
+    try:
+        for begin in range(0, len(content), PIECE_BYTES):
+            piece = base64.b64encode(content[begin : begin + PIECE_BYTES]).decode()
+            host.agent(domain, "guest-file-write", {"handle": handle, "buf-b64": piece}, CALL_S)
+    finally:
+        host.agent(domain, "guest-file-close", {"handle": handle}, CALL_S)

@@ -151,8 +151,10 @@ def is_untold(case: Case, world: World) -> bool:
     Not one that is on its way out, that has failed, or in which nobody can be asked.
     """
     record, guest = case.record, guest_of(case, world)
-    if case.role is None or case.role.ready.via is Via.NETWORK or record.machine.platform.os == WINDOWS:
-        return False  # nobody in it can be asked; docs/runtime.md says so
+    if case.role is None or case.role.ready.via is Via.NETWORK:
+        return False  # nobody in it can be asked
+    if record.machine.platform.os == WINDOWS and not guest.setup_done:
+        return False  # setup writes the first version, whatever is there
     is_reachable = bool(guest.boot_id) and not guest.frozen and case.power is Power.RUNNING
     is_staying = case.is_wanted and record.farewell is None and record.failure is None
     return is_reachable and is_staying and guest.told != revision(record, case.around)

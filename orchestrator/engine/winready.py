@@ -38,7 +38,8 @@ class Service(BaseModel):
 class Answer(BaseModel):
     """``uptime`` in seconds; ``setup``, ``start_up``: of our own script ("" where the image has it not).
 
-    ``held``: why the code in the guest wants to be out of rotation; "" if it does not.
+    ``held``: why the code in the guest wants to be out of rotation; "" if it does not. ``told``: how its runtime file
+    begins.
     """
 
     model_config = ConfigDict(strict=True, frozen=True)
@@ -49,6 +50,7 @@ class Answer(BaseModel):
     setup: Word
     start_up: Word
     held: Told = ""
+    told: Told = ""
     errors: Annotated[list[Told], Field(max_length=MOST_ERRORS)]
     services: Annotated[list[Service], Field(max_length=MOST_SERVICES)]
 

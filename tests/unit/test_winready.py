@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.drivers.guest import AgentGuests
-from orchestrator.drivers.winguest import ARGV, HUNG_S, PROBE, READY_EVERY_S
+from orchestrator.drivers.winguest import ARGV, COME, HUNG_S, PROBE, READY_EVERY_S, TELL_ARGV, TELL_EVERY_S
 from orchestrator.engine.lifecycle import advance
+from orchestrator.engine.runtime import document, read_revision
 from orchestrator.engine.winready import judge, parse
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.spec import Ready
+from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import GuestSeen, Power
 from tests.fakes.build import NOW, record, web
 from tests.fakes.clock import FakeClock
@@ -115,10 +117,19 @@ class Windows:
     def __init__(self) -> None:
         self.told, self.is_done, self.is_there, self.code = json.dumps(answer()), True, True, 0
         self.started: list[dict] = []
+        self.files: dict[str, bytes] = {}
 
     def agent(self, _domain: str, command: str, arguments: dict, _timeout_s: float) -> object:
         if not self.is_there:
             raise AgentSilent("it boots")
+        if command == "guest-file-open":
+            self.files[arguments["path"]] = b""
+            return arguments["path"]
+        if command == "guest-file-write":
+            self.files[arguments["handle"]] += base64.b64decode(arguments["buf-b64"])
+            return {}
+        if command == "guest-file-close":
+            return {}
         if command == "guest-exec":
             self.started.append(arguments)
             return {"pid": len(self.started)}
@@ -203,3 +214,19 @@ def test_setups_own_restart_is_no_fault(guest, look):
     assert (record_.boot, record_.boot_id) == (2, AGAIN)
     assert record_.timeline.services is not None
     assert record_.deadline > replace(record_, deadline=NOW + 300).deadline
+
+
+def test_it_is_told_by_a_file_and_a_powershell_that_puts_it_in_place(guest):
+    clock = FakeClock(NOW)
+    guests = AgentGuests(clock)
+    text = document(record(), Vicinity(settings=(("A", "ä" * 40_000),)))
+    how = {"dip": "", "ready": Ready(), "system": "windows"}
+    guests.tell(guest, web(0), text, **how)
+    assert guest.files == {COME: text.encode()}
+    assert guest.started[0]["arg"] == list(TELL_ARGV[1:])
+    # It is taken at its word until it is asked the next time; then its file counts.
+    for told, expected in (("{ " + text.splitlines()[1], read_revision(text)), ("", "")):
+        guest.told = json.dumps(answer(told=told))
+        seen = [guests.look(guest, web(0), known_boot=BOOT, **how) for _look in range(2)][-1]
+        assert (seen.told, seen.tell_after) == (expected, NOW + TELL_EVERY_S)
+        clock.wait(READY_EVERY_S)
