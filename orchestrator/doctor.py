@@ -31,6 +31,8 @@ PROGRAMS = {
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "ip": "iproute2",
+    "nft": "nftables",
+    "ebtables": "iptables",
     "ss": "iproute2",
     "ps": "procps",
     "kill": "procps",
@@ -160,6 +162,9 @@ def _host(host: HostSite, home: Path) -> Iterator[Finding]:
         mend = "start libvirtd (systemctl start libvirtd), or make a lab: `vmrole lab up`"
         yield Finding(subject, "bad", error.message, mend)
         return
+    if not driver.has_filters():
+        mend = "install and start libvirt's network filter driver (Debian: libvirt-daemon-system; virtnwfilterd)"
+        yield Finding(f"{subject}'s filters", "bad", "its libvirt filters no guest's traffic: none is started", mend)
     if seen.has_pool:
         is_tight = seen.free_bytes < ROOM_BYTES
         mend = "free some room in the pool's folder" if is_tight else ""

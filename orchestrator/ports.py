@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.model.action import Frontend, Server
+    from orchestrator.model.guard import Firewall, Guard
     from orchestrator.model.making import MachineSpec
     from orchestrator.model.names import DeploymentCopy, DeploymentId, InstanceId, MachineId, VolumeId
     from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord, Intent
@@ -116,6 +117,18 @@ class Host(Protocol):
     def define_domain(self, machine: MachineId, spec: MachineSpec, place: int, *, has_seed: bool = True) -> None:
         """Make a machine known. ``has_seed``: its answer file is in its disc drive, which else is empty."""
 
+    def define_filter(self, guard: Guard) -> None:
+        """Give an instance's filter these rules; a machine that is behind it has them at once.
+
+        No machine starts without its filter being there.
+        """
+
+    def delete_filter(self, name: str) -> None:
+        """Raises Refused while a machine is behind it."""
+
+    def plug_filter(self, machine: MachineId) -> None:
+        """Put a machine behind its instance's filter, now and for its next starts. Raises Refused without one."""
+
     def eject_seed(self, machine: MachineId) -> None:
         """Empty the machine's disc drive, now and for its next starts. Nothing to do if there is no such machine."""
 
@@ -210,6 +223,9 @@ class Balancer(Protocol):
         """
 
     def stop(self) -> None: ...
+
+    def set_firewall(self, firewall: Firewall | None) -> None:
+        """Guard the VIPs; None takes the guard away. Connections that are allowed before and after go on."""
 
     def add_vip(self, vip: str) -> None:
         """Raises Refused when another machine has it, or when it should be there by itself and is not."""

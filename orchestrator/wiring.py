@@ -96,9 +96,9 @@ def wired(home: Path, connect: str | None, cache_dir: Path, report: Progress) ->
     owner = owner_of(make_home(home))
     site = site_of(home, connect, cache_dir)
     clock, store = SystemClock(), SqliteStore(home / "vmrole.db", owner)
-    hosts = {host.name: LibvirtHost(host, owner) for host in site.hosts}
+    hosts = {host.name: LibvirtHost(host, owner, site.vip_pool) for host in site.hosts}
     secrets = SecretStore(home)
-    balancer, images = HaproxyBalancer(site, home / "run", secrets.reveal), repository(home, clock)
+    balancer, images = HaproxyBalancer(site, home / "run", secrets.reveal, owner), repository(home, clock)
     guests = AgentGuests(place=Place(site.balancer), reveal=secrets.reveal)
     observer = Observer(hosts, guests, balancer)
     effects = Effects(

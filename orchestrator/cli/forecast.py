@@ -89,6 +89,8 @@ def _words(step: Step, key: str) -> str:  # noqa: PLR0911 - one line an action
             return f"change the addresses of network {network} on {host}"
         case act.Tell(machine=machine) if str(machine.instance.deployment) == key:
             return f"tell {machine.instance.name} its new settings and neighbours, without a reboot"
+        case act.DefineFilter(host, guard) if guard.name.partition(".")[2].startswith(f"{key}."):
+            return f"set what reaches {guard.name.rpartition('.')[2]} on {host}"
         case act.AddVip(vip):
             return f"add VIP {vip}"
         case act.ConfigureBalancer(frontends, _servers):

@@ -102,6 +102,7 @@ def endpoints_json(record: DeploymentRecord) -> list[dict[str, object]]:
             "port": endpoint.ports[0] or None,
             "last_port": endpoint.ports[1] or None,
             "target": endpoint.target,
+            "last_target": endpoint.targets[1],
             "protocol": endpoint.protocol.value,
             "visibility": endpoint.visibility.value,
             "tls": endpoint.traffic.tls is not None,

@@ -18,17 +18,12 @@ from orchestrator.model import spec, traffic
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+NO_UDP = "udp is not possible on the VIP: HAProxy, which carries it all, has TCP only; say visibility: internal"
 NOT_ON_VIP = "an internal endpoint has a target only: it is not on the VIP"
 OF_THE_VIP = (
     "balance", "sticky", "proxy_protocol", "max_connections", "max_connections_per_instance", "idle_timeout", "tls",
     "ignore_instance_status",
 )  # fmt: skip
-
-
-def _protocol(value: object) -> object:
-    if value == "udp":
-        raise ValueError("udp is not possible: HAProxy, which carries all traffic of the VIP, has TCP only")
-    return value
 
 
 def _range(value: object) -> tuple[int, int] | None:
@@ -104,8 +99,8 @@ class EndpointForm(_Form):
     """A port of a role: on the VIP (input), between instances (internal), or one VIP port an instance (instance)."""
 
     port: Ports | None = None
-    target: Port | None = None
-    protocol: Annotated[Literal["http", "https", "tcp"], BeforeValidator(_protocol)] = "tcp"
+    target: Ports | None = None
+    protocol: Literal["http", "https", "tcp", "udp"] = "tcp"
     visibility: Literal["input", "internal", "instance"] = "input"
     check: CheckForm | None = None
     balance: Literal["roundrobin", "leastconn", "source"] = "roundrobin"
@@ -125,6 +120,8 @@ class EndpointForm(_Form):
             if self.target is None:
                 raise ValueError("an internal endpoint needs a target: the port inside the instance")
             return self
+        if self.target is not None and self.target[0] != self.target[1]:
+            raise ValueError("a target that is a range is for visibility: internal; HAProxy sends to one port")
         if self.port is None:
             raise ValueError("needs a port: the port on the VIP")
         if self.visibility == "input" and self.port[0] != self.port[1]:
@@ -135,15 +132,17 @@ class EndpointForm(_Form):
 
     def value(self, name: str) -> spec.Endpoint:
         ports = self.port or (0, 0)
+        first, last = self.target or (ports[0], ports[0])
         return spec.Endpoint(
             name,
             ports,
-            self.target or ports[0],
+            first,
             spec.Protocol(self.protocol),
             spec.Visibility(self.visibility),
             self.check.path if self.check else "",
             self._traffic(),
             self.ignore_instance_status,
+            last if last != first else 0,
         )
 
     def _traffic(self) -> spec.Traffic:
@@ -168,6 +167,8 @@ def misfits(raw: Mapping[str, object]) -> Iterator[tuple[tuple[str, ...], str]]:
     if visibility == "internal":
         yield from (((field,), NOT_ON_VIP) for field in OF_THE_VIP if field in raw)
         return
+    if protocol == "udp":
+        yield ("protocol",), NO_UDP
     if visibility == "instance":
         yield from _alone(raw)
     if raw.get("sticky") == "cookie" and protocol in {"tcp", "https"}:

@@ -15,6 +15,7 @@ from orchestrator.config.ready import ReadyForm
 from orchestrator.config.repairform import MaybeRepair, RepairForm, repair_of
 from orchestrator.config.scaleform import MAX_INSTANCES, AutoscaleForm
 from orchestrator.config.setupform import SetupForm
+from orchestrator.config.trafficform import TrafficForm  # noqa: TC001 - pydantic reads it at run time
 from orchestrator.config.upgradeform import UpgradeForm
 from orchestrator.model import spec
 from orchestrator.model.names import NAME_RULE, is_name
@@ -149,6 +150,7 @@ class RoleForm(_Form):
     repair: MaybeRepair = RepairForm()
     after: list[Name] = []
     autoscale: AutoscaleForm | None = None
+    egress: bool | None = None
 
     @model_validator(mode="after")
     def _disks_fit(self) -> RoleForm:
@@ -205,6 +207,7 @@ class RoleForm(_Form):
             repair_of(self.repair),
             tuple(self.after),
             self.autoscale.value() if self.autoscale else None,
+            egress=self.egress,
         )
 
 
@@ -214,6 +217,8 @@ class ServiceForm(_Form):
     service: Name
     roles: Annotated[dict[Name, RoleForm], Field(min_length=1)]
     vip: Annotated[str, AfterValidator(vip_address)] = ""
+    traffic: list[TrafficForm] = []
 
     def value(self) -> spec.Service:
-        return spec.Service(self.service, tuple(role.value(name) for name, role in self.roles.items()), self.vip)
+        roles = tuple(role.value(name) for name, role in self.roles.items())
+        return spec.Service(self.service, roles, self.vip, tuple(rule.value(self.roles) for rule in self.traffic))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from orchestrator.config import rolenames, roleorder, scaleform, sources, templates, userdata
+from orchestrator.config import rolenames, roleorder, scaleform, sources, templates, trafficform, userdata
 from orchestrator.config.endpointform import misfits, ports_of
 from orchestrator.config.reading import UNREADABLE, Fault, Path_, Places, ordered, read
 from orchestrator.config.reading import mapping as _mapping
@@ -64,6 +64,7 @@ def parse(
     problems = [fault.problem() for fault in faults]
     problems += [
         *_ports(raw, places),
+        *trafficform.problems(raw, places),
         *_disks(raw, places),
         *rolenames.problems(raw, places),
         *roleorder.problems(raw, places),

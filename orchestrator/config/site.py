@@ -31,7 +31,8 @@ class HostSite:
 
     ``dip_pool``: every deployment's network on this host is a /24 of it. ``forward``: the libvirt network's forward
     mode: ``nat`` lets guests out and nobody in; ``open`` leaves the rules to the lab. ``accelerator``: the one
-    that was proven to run guests there.
+    that was proven to run guests there. ``callers``: addresses, beside its own, from which HAProxy and probes call its
+    guests. ``outside``: networks that are outside although they are of the DIPs' range.
     """
 
     name: str
@@ -39,6 +40,8 @@ class HostSite:
     dip_pool: IPv4Network
     forward: Literal["nat", "open"]
     accelerator: Accelerator
+    callers: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ def site_to_json(site: Site) -> str:
             "dip_pool": str(h.dip_pool),
             "forward": h.forward,
             "accelerator": h.accelerator,
+            "callers": list(h.callers),
+            "outside": list(h.outside),
         }
         for h in site.hosts
     ]
@@ -87,7 +92,16 @@ def site_from_json(text: str) -> Site:
     """The inverse of :func:`site_to_json`. Raises ValueError or KeyError on a damaged text."""
     raw = json.loads(text)
     hosts = tuple(
-        HostSite(h["name"], h["uri"], IPv4Network(h["dip_pool"]), h["forward"], h["accelerator"]) for h in raw["hosts"]
+        HostSite(
+            h["name"],
+            h["uri"],
+            IPv4Network(h["dip_pool"]),
+            h["forward"],
+            h["accelerator"],
+            tuple(h.get("callers", ())),
+            tuple(h.get("outside", ())),
+        )
+        for h in raw["hosts"]
     )
     return Site(hosts, IPv4Network(raw["vip_pool"]), tuple(raw["balancer"]), raw["vip_device"])
 

@@ -41,11 +41,13 @@ HostAction = (
     | act.CreateOverlay | act.CreateSeed | act.CreateDisk | act.GrowDisk | act.MoveVolume | act.SaveCopy
     | act.DefineDomain | act.EjectSeed | act.StartDomain | act.ShutDown | act.RestartServices | act.Tell
     | act.DestroyDomain | act.ResumeDomain | act.UndefineDomain | act.DeleteVolume
+    | act.DefineFilter | act.DeleteFilter | act.PlugFilter
 )  # fmt: skip
 StoreAction = act.SaveInstance | act.SaveDeployment | act.ForgetInstance | act.ForgetDeployment
 BalancerAction = (
-    act.ConfigureBalancer | act.SaveServers | act.Route | act.StopBalancer | act.AddVip | act.RemoveVip | act.AddServer
-    | act.DrainServer | act.RemoveServer
+    act.ConfigureBalancer | act.SaveServers | act.Route | act.StopBalancer | act.SetFirewall
+    | act.AddVip | act.RemoveVip
+    | act.AddServer | act.DrainServer | act.RemoveServer
 )  # fmt: skip
 
 
@@ -88,6 +90,12 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
             host.put_copy(action.record.copy, records.dump_deployment(action.record.as_copied()))
         case act.DefineDomain():
             host.define_domain(action.machine, action.spec, action.place, has_seed=action.has_seed)
+        case act.DefineFilter():
+            host.define_filter(action.guard)
+        case act.DeleteFilter():
+            host.delete_filter(action.name)
+        case act.PlugFilter():
+            host.plug_filter(action.machine)
         case act.EjectSeed():
             host.eject_seed(action.machine)
         case act.StartDomain():
@@ -145,7 +153,7 @@ def _apply_to_store(action: StoreAction, store: Store) -> None:
             assert_never(action)
 
 
-def _apply_to_balancer(action: BalancerAction, balancer: Balancer) -> None:
+def _apply_to_balancer(action: BalancerAction, balancer: Balancer) -> None:  # noqa: C901, PLR0912 - one case an action
     match action:
         case act.ConfigureBalancer():
             balancer.configure(action.frontends, action.servers)
@@ -155,6 +163,8 @@ def _apply_to_balancer(action: BalancerAction, balancer: Balancer) -> None:
             balancer.route(action.frontends)
         case act.StopBalancer():
             balancer.stop()
+        case act.SetFirewall():
+            balancer.set_firewall(action.firewall)
         case act.AddVip():
             balancer.add_vip(action.vip)
         case act.RemoveVip():

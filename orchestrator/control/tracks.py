@@ -12,7 +12,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from orchestrator.control.workers import Workers
-from orchestrator.model.action import ChangeLeases, CreateNetwork, CreateOverlay, CreatePool, PlaceImage, StartDomain
+from orchestrator.model.action import (
+    ChangeLeases,
+    CreateNetwork,
+    CreateOverlay,
+    CreatePool,
+    DefineFilter,
+    PlaceImage,
+    PlugFilter,
+    StartDomain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -110,7 +119,7 @@ def host_of(action: Action) -> str:
     return str(getattr(action, "host", ""))
 
 
-def waits_for(action: Action, other: Action) -> bool:
+def waits_for(action: Action, other: Action) -> bool:  # noqa: PLR0911 - one case an action
     """Whether an instance's step stands on a host's step, and has to wait until that is done."""
     if host_of(action) != host_of(other):
         return False
@@ -121,6 +130,8 @@ def waits_for(action: Action, other: Action) -> bool:
             return isinstance(action, CreateOverlay) and action.digest == other.digest
         case CreateNetwork():
             return isinstance(action, StartDomain) and action.machine.instance.deployment == other.deployment
+        case DefineFilter():
+            return isinstance(action, StartDomain | PlugFilter) and other.guard.is_of(action.machine.instance)
         case ChangeLeases():
             return isinstance(action, StartDomain) and action.machine.instance.deployment.network == other.network
         case _:

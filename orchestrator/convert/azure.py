@@ -63,7 +63,8 @@ def convert(pair: Pair, images: Mapping[str, str], service: str = "") -> Draft:
         made[role.get("name").casefold()] = built
         draft.comment(built.path, f"the {role.name} {role.get('name')}")
     draft.value = {"service": name, "roles": values}
-    _traffic(pair, made, draft)
+    if rules := _traffic(pair, made, draft):
+        draft.value["traffic"] = rules
     _rest(pair, draft)
     return draft
 
@@ -76,18 +77,18 @@ def _family(configuration: Element | None) -> str:
     return configuration.get("osFamily").strip() or (version[1] if version else "1")
 
 
-def _traffic(pair: Pair, made: Mapping[str, RoleDraft], draft: Draft) -> None:
-    """Who may reach an internal endpoint: wanted, and written down where it is wanted."""
+def _traffic(pair: Pair, made: Mapping[str, RoleDraft], draft: Draft) -> list[object]:
+    """Who may reach an internal endpoint. A rule for all roles says what is so without one."""
+    rules: list[object] = []
     for rule in pair.definition.all("NetworkTrafficRules", "OnlyAllowTrafficTo"):
         origins = [made[found.get("roleName").casefold()].name for found in rule.all("WhenSource", "FromRole")]
-        who = "all roles" if rule.first("AllowAllTraffic") else ", ".join(origins) or "no role"
+        who: object = "all" if rule.first("AllowAllTraffic") else list(dict.fromkeys(origins))
         for target in rule.all("Destinations", "RoleEndpoint"):
             role = made[target.get("roleName").casefold()]
-            told = f"{role.name}/{target.get('endpointName')}"
             for name in role.endpoints.given.get(target.get("endpointName").casefold(), ()):
-                draft.comment((*role.path, "endpoints", name), f"decide: only from {who}")
-            text = f"only {who} may reach it; between the instances of a deployment nothing is filtered"
-            draft.note(Kind.DROPPED, told, text, rule.line)
+                draft.comment(("traffic", len(rules)), f"{role.name}/{target.get('endpointName')}")
+                rules.append({"to": f"{role.name}.{name}", "from": who})
+    return rules
 
 
 def _rest(pair: Pair, draft: Draft) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from orchestrator.convert.tree import Element
 
 _URL_PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
-MAX_PORTS = 16  # of a range between instances: more endpoints than that nobody reads
 FIRST_FREE = 20_000  # where Azure's own emulator begins to give ports
 NO_UDP = "udp is not possible: HAProxy, which carries all traffic of the VIP, has TCP only"
 
@@ -40,9 +39,8 @@ class Endpoints:
 
     def _add(self, endpoint: Element) -> None:
         protocol = endpoint.get("protocol").lower()
-        if protocol == "udp":
-            why = "what instances send each other is not filtered, udp needs no endpoint"
-            self._note(Kind.DROPPED, endpoint, why if endpoint.name == "InternalEndpoint" else NO_UDP)
+        if protocol == "udp" and endpoint.name != "InternalEndpoint":
+            self._note(Kind.DROPPED, endpoint, NO_UDP)
             return
         make = {"InputEndpoint": self._input, "InternalEndpoint": self._internal, "InstanceInputEndpoint": self._each}
         make[endpoint.name](endpoint)
@@ -104,23 +102,20 @@ class Endpoints:
         return ""
 
     def _internal(self, endpoint: Element) -> None:
-        protocol = "http" if endpoint.get("protocol").lower() == "http" else "tcp"
-        if endpoint.get("protocol").lower() == "any":
-            self._note(Kind.CHANGED, endpoint, "any is tcp here; what instances send each other is not filtered")
+        said = endpoint.get("protocol").lower()
+        protocol = said if said in {"http", "udp"} else "tcp"
         ports = self._internal_ports(endpoint)
-        if len(ports) > MAX_PORTS:
-            self._note(
-                Kind.CHANGED, endpoint, f"has {len(ports)} ports: only {ports[0]} is declared, all can be reached"
-            )
-            ports = ports[:1]
-        for port in ports:
-            name = f"{endpoint.get('name')}-{port}" if len(ports) > 1 else ""
-            self._put(endpoint, {"target": port, "protocol": protocol, "visibility": "internal"}, name)
+        target: object = f"{ports[0]}-{ports[-1]}" if len(ports) > 1 else ports[0] if ports else self._free
+        given = self._put(endpoint, {"target": target, "protocol": protocol, "visibility": "internal"})
         if not ports:
-            given = self._put(endpoint, {"target": self._free, "protocol": protocol, "visibility": "internal"})
             text = f"it had any free port; {self._free} is a guess: say which one the program listens on"
             self._draft.decide((*self._path, given), self._subject(endpoint), text, endpoint.line)
             self._free += 1
+        if said == "any":  # of both kinds, so that a rule about it is about both
+            self._note(Kind.CHANGED, endpoint, "any is one endpoint of tcp and one of udp here")
+            self._put(
+                endpoint, {"target": target, "protocol": "udp", "visibility": "internal"}, f"{endpoint.get('name')}-udp"
+            )
 
     def _internal_ports(self, endpoint: Element) -> range:
         fixed, many = endpoint.first("FixedPort"), endpoint.first("FixedPortRange")

@@ -38,6 +38,7 @@ GONE = frozenset(
     {
         libvirt.VIR_ERR_NO_DOMAIN,
         libvirt.VIR_ERR_NO_NETWORK,
+        libvirt.VIR_ERR_NO_NWFILTER,
         libvirt.VIR_ERR_NO_STORAGE_POOL,
         libvirt.VIR_ERR_NO_STORAGE_VOL,
     }

@@ -20,6 +20,7 @@ from orchestrator.drivers.vips import Vips
 from orchestrator.engine.rotation import routes, signature
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
+from orchestrator.render import firewall as walls
 from orchestrator.render import haproxy as text
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 
     from orchestrator.config.site import Site
     from orchestrator.model.action import Frontend, Server
+    from orchestrator.model.guard import Firewall
     from orchestrator.model.secret import Secret, SecretRef
 
 RELOAD_S = 10.0
 REMOVE_S = 5.0
+LOOK_S = 10.0  # how long a firewall that somebody took away may go unnoticed: asking starts a program
 CALM_S = 0.3  # a request that was given to a server just before it went into maintenance may take so long
 
 
@@ -41,10 +44,12 @@ class HaproxyBalancer:
     ``reveal``: gives what a certificate's reference stands for (PEM), or raises Refused.
     """
 
-    def __init__(self, site: Site, folder: Path, reveal: Callable[[SecretRef], Secret]) -> None:
+    def __init__(self, site: Site, folder: Path, reveal: Callable[[SecretRef], Secret], owner: str = "") -> None:
         self._prefix = site.balancer
         self._folder = folder
         self._reveal = reveal
+        self._owner = owner
+        self._seen_firewall: tuple[float, str] = (float("-inf"), "")
         self._config = folder / "haproxy.cfg"
         self._admin = folder / text.ADMIN_SOCKET
         self._master = folder / text.MASTER_SOCKET
@@ -64,13 +69,14 @@ class HaproxyBalancer:
     def observe(self) -> BalancerSeen:
         saved = text.saved_fingerprint(self._saved())
         vips, added = self._addresses.seen()
+        wall = self._firewall()
         try:
             info, servers = self._ask("show info"), self._ask("show servers state")
             ways = self._ask(text.routes_command())
             said, left = self._ask(text.sessions_command()), self._left()
         except BalancerAway as away:
             problem = "" if runtime.is_refused(away) else str(away)
-            return BalancerSeen(saved=saved, vips=vips, added=added, problem=problem)
+            return BalancerSeen(saved=saved, vips=vips, added=added, problem=problem, firewall=wall)
         sessions, figures = runtime.parse_sessions(said), runtime.parse_backends(said, left)
         seen = runtime.parse_servers(servers, Counter(sessions) + left)
         backends = {backend for backend, name in sessions if name == "BACKEND"}
@@ -81,7 +87,7 @@ class HaproxyBalancer:
         turned = runtime.parse_routes(ways)
         ways_now = signature(turned) if turned else default
         known = BalancerSeen(True, running, saved, seen, vips, routes=ways_now, backends=figures)
-        return replace(known, added=added, left=sum(left.values()))
+        return replace(known, added=added, left=sum(left.values()), firewall=wall)
 
     def _left(self) -> Counter[runtime.Key]:
         """Sessions that processes before the last reload still have, by server."""
@@ -208,6 +214,23 @@ class HaproxyBalancer:
         mine = f" -C {self._folder} -f {self._config.name} "
         for pid in [row.split()[0] for row in rows if mine in row]:
             run([*self._prefix, "kill", "-KILL", pid], check=False)
+
+    def set_firewall(self, firewall: Firewall | None) -> None:
+        try:
+            run([*self._prefix, "nft", "-f", "-"], stdin=walls.firewall_text(firewall, self._owner))
+        except ProgramFailed as error:
+            raise Refused(f"the VIPs cannot be guarded: {error}", "the kernel must have nftables") from error
+        finally:
+            self._seen_firewall = (float("-inf"), "")
+
+    def _firewall(self) -> str:
+        """The fingerprint of the firewall that is there; asked for as seldom as the addresses."""
+        asked_at, seen = self._seen_firewall
+        if time.monotonic() - asked_at > LOOK_S:
+            argv = [*self._prefix, "nft", "list", "table", "inet", walls.table_name(self._owner)]
+            seen = walls.mark_of(run(argv, check=False).stdout)
+            self._seen_firewall = (time.monotonic(), seen)
+        return seen
 
     def add_vip(self, vip: str) -> None:
         self._addresses.add(vip)

@@ -12,21 +12,23 @@ import libvirt
 import libvirt_qemu
 from lxml import etree
 
+from orchestrator.config.site import DIP_POOL, VIP_POOL
+from orchestrator.drivers._filters import Filters
 from orchestrator.drivers._libvirt import Connection, Lines, agent_error
 from orchestrator.drivers._pool import Pool
+from orchestrator.drivers._power import power_of, reason_of
 from orchestrator.drivers._volumes import Volumes
 from orchestrator.errors import AgentRefused, NotFound
+from orchestrator.model.guard import Reach
 from orchestrator.model.names import parse_machine
 from orchestrator.model.text import lines
 from orchestrator.model.world import (
     CONSOLE_LINES,
-    PANIC,
     DomainSeen,
     HostName,
     HostSeen,
     Lease,
     NetworkSeen,
-    Power,
 )
 from orchestrator.render import domain as domains
 from orchestrator.render import network as networks
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.config.site import HostSite
+    from orchestrator.model.guard import Guard
     from orchestrator.model.making import MachineSpec
     from orchestrator.model.names import DeploymentCopy, DeploymentId, MachineId, VolumeId
     from orchestrator.ports import Progress
@@ -49,28 +52,6 @@ _UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 )
-_OFF, _PAUSED = libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_PAUSED
-_REASONS = {
-    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): "shutdown",
-    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): "destroyed",
-    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): "crashed",
-    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED): "migrated",
-    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_SAVED): "saved",
-    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): "failed",
-    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_FROM_SNAPSHOT): "snapshot",
-    (_OFF, libvirt.VIR_DOMAIN_SHUTOFF_DAEMON): "libvirt",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): "by somebody",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION): "migration",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE): "saving",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_DUMP): "dump",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): "I/O error",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG): "watchdog",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT): "snapshot",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN): "shutting down",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT): "snapshot",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): "crashed",
-    (_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP): "starting",
-}
 # The guest's answers come from an untrusted place: a reply over this is not parsed.
 AGENT_BYTES = 4 * 1024**2
 
@@ -78,16 +59,19 @@ AGENT_BYTES = 4 * 1024**2
 class LibvirtHost:
     """A host behind a libvirt URI; ``owner`` marks what is ours there."""
 
-    def __init__(self, site: HostSite, owner: str) -> None:
+    def __init__(self, site: HostSite, owner: str, vips: IPv4Network = VIP_POOL) -> None:
         self._site = site
         self._owner = owner
         self._connection = Connection(site.name, site.uri)
         self._pool = Pool(self._connection, owner)
         self._volumes = Volumes(self._pool)
+        self._filters = Filters(self._connection, owner)
+        self._reach = Reach(site.forward == "nat", site.callers, str(vips), str(DIP_POOL), site.outside)
         # What waits for a guest or reads a console waits on a connection of its own: nothing else is behind it there.
         # So does what only looks, behind nothing that is done; but the world of a test driver is its connection's own.
         is_real = not site.uri.startswith("test:")
         self._watched = Pool(Connection(site.name, site.uri) if is_real else self._connection, owner)
+        self._seen_filters = Filters(self._watched.connection, owner)
         self._agents = Lines(site.name, site.uri)
         self._consoles = Pool(Connection(site.name, site.uri), owner)
 
@@ -104,16 +88,23 @@ class LibvirtHost:
         with self._connection.errors("asking for versions"):
             return f"libvirt {_version(connection.getLibVersion())}, QEMU {_version(connection.getVersion())}"
 
+    def has_filters(self) -> bool:
+        """Whether guests' traffic can be filtered there."""
+        return self._filters.are_possible()
+
     def observe(self) -> HostSeen:
         connection = self._watched.connection.get()
         with self._watched.connection.errors("listing domains and networks"):
             seen = [self._domain_seen(domain) for domain in connection.listAllDomains()]
             nets = {network.name(): _network_seen(network) for network in connection.listAllNetworks()}
+            filters = self._seen_filters.observe()
         pool = self._watched.observe()
         found = HostSeen(
             self.name,
             domains={domain.name: domain for domain in seen if domain is not None},
             networks={name: network for name, network in nets.items() if network is not None},
+            filters=filters,
+            reach=self._reach,
         )
         if pool is None:
             return found
@@ -146,8 +137,9 @@ class LibvirtHost:
             raise
         if not said.is_marked and not said.files and parse_machine(name) is None:
             return None
-        power, why = _power(state, reason), _why(state, reason)
-        return DomainSeen(name, power, said.owner, said.machine, why, is_persistent, said.files, said.place, said.spec)
+        power, why = power_of(state, reason), reason_of(state, reason)
+        seen = DomainSeen(name, power, said.owner, said.machine, why, is_persistent, said.files, said.place, said.spec)
+        return replace(seen, is_guarded=said.is_guarded)
 
     def create_pool(self) -> None:
         self._pool.create()
@@ -241,6 +233,15 @@ class LibvirtHost:
         with self._connection.errors(f"defining domain {machine.domain}"):
             self._connection.get().defineXMLFlags(domains.domain_xml(machine, spec, place, around, has_seed=has_seed))
 
+    def define_filter(self, guard: Guard) -> None:
+        self._filters.define(guard)
+
+    def delete_filter(self, name: str) -> None:
+        self._filters.delete(name)
+
+    def plug_filter(self, machine: MachineId) -> None:
+        self._filters.plug(machine)
+
     def eject_seed(self, machine: MachineId) -> None:
         path = f"{pool_path(self._owner)}/{machine.seed}"
         with contextlib.suppress(NotFound), self._connection.errors(f"ejecting the answer file of {machine.domain}"):
@@ -326,23 +327,6 @@ def _end_crashed(domain: libvirt.virDomain) -> None:
 def _version(number: int) -> str:
     """Libvirt packs a version as major * 1000000 + minor * 1000 + release."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def _power(state: int, reason: int) -> Power:
-    if state in {libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED}:
-        return Power.RUNNING
-    if state == libvirt.VIR_DOMAIN_PAUSED:
-        return Power.UNSETTLED if reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP else Power.PAUSED
-    if state in {libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED}:
-        return Power.OFF
-    return Power.UNSETTLED
-
-
-def _why(state: int, reason: int) -> str:
-    """Libvirt's reason for a state, in a word; "" while a domain runs."""
-    if state == libvirt.VIR_DOMAIN_CRASHED:
-        return PANIC  # the device pvpanic told: libvirt has no other way to get here
-    return _REASONS.get((state, reason), "") if state != libvirt.VIR_DOMAIN_RUNNING else ""
 
 
 def _network_seen(network: libvirt.virNetwork) -> NetworkSeen | None:

@@ -42,6 +42,7 @@ COSTS: Mapping[Path, Cost] = {
     ("setup", "settings"): Cost.TOLD,
     ("after",): Cost.NOTHING,
     ("autoscale",): Cost.NOTHING,
+    ("egress",): Cost.NOTHING,
     ("ready",): Cost.NOTHING,
     ("local_storage",): Cost.MACHINE,
     ("local_storage", "*", "size"): Cost.GROW,
@@ -98,7 +99,18 @@ def changes(old: DeploymentRecord, new: DeploymentRecord) -> tuple[Change, ...]:
     names += [role.name for role in old.service.roles if role.name not in names]
     for name in names:
         found += _role(old, new, name)
+    if old.service.traffic != new.service.traffic:
+        found.append(_traffic(old, new))
     return tuple(found)
+
+
+def _traffic(old: DeploymentRecord, new: DeploymentRecord) -> Change:
+    said = [
+        "; ".join(f"{r.role}.{r.endpoint} from {', '.join(r.sources) or 'nobody'}" for r in record.service.traffic)
+        for record in (old, new)
+    ]
+    costs = "the hosts filter anew; no machine is touched, no connection that stays allowed is cut"
+    return Change("traffic", _short(said[0]), _short(said[1]), Cost.NOTHING, costs)
 
 
 def _vip(old: DeploymentRecord, new: DeploymentRecord) -> Change:

@@ -22,6 +22,7 @@ from orchestrator.model.action import (
     DestroyDomain,
     EjectSeed,
     ForgetInstance,
+    PlugFilter,
     ResumeDomain,
     StartDomain,
     UndefineDomain,
@@ -61,7 +62,8 @@ def bring_up(
     if power is Power.PAUSED:
         return record, resume(record, seen)
     if power is Power.RUNNING:
-        return record, (*_remember(record, seen), *_seed(record, seen, around), *_clear_others(seen))
+        cares = (*_remember(record, seen), *_plug(record, seen), *_seed(record, seen, around))
+        return record, (*cares, *_clear_others(seen))
     has_failed = record.failure is not None and not (record.failure.is_final and record.starts == 0)
     if record.wanted is Wanted.STOPPED and power is not Power.UNSETTLED:
         return record, (*_eject(record, seen), *_clear_others(seen))
@@ -72,7 +74,7 @@ def bring_up(
     disks = (*_overlay(record, seen, around, is_making=is_making), *storage.create(record, seen))
     define = (_definition(record, has_seed=not record.is_set_up),) if is_making else ()
     moves = storage.move(record, seen)
-    start = (*define, StartDomain(record.host, machine))
+    start = (*define, *_plug(record, seen), StartDomain(record.host, machine))
     # A machine that went off starts its boot anew; how often it did is counted when it is seen to run.
     line = replace(record.timeline, started=None, agent=None, setup=None, services=None, rotation=None)
     due = record.deadline if record.timeline.services is None else deadline
@@ -100,6 +102,12 @@ def _remember(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
     if seen.current is None or seen.current.is_persistent or is_of_unknown_make(record.machine):
         return ()
     return (_definition(record, has_seed=machine_id(record).seed in seen.current.files),)
+
+
+def _plug(record: InstanceRecord, seen: Sight) -> tuple[Action, ...]:
+    """A machine that was made before there were filters, or that somebody has taken its own from, is put behind it."""
+    is_open = seen.current is not None and not seen.current.is_guarded
+    return (PlugFilter(record.host, machine_id(record)),) if is_open else ()
 
 
 def _definition(record: InstanceRecord, *, has_seed: bool) -> DefineDomain:

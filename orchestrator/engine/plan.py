@@ -13,6 +13,7 @@ from orchestrator.engine import (
     autoscale,
     care,
     ground,
+    guard,
     members,
     report,
     rest,
@@ -27,7 +28,7 @@ from orchestrator.engine.balance import balance
 from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
-from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, ResumeDomain, SaveInstance
+from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, ResumeDomain, SaveInstance, SetFirewall
 from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
 from orchestrator.model.spec import Via
 
@@ -199,7 +200,14 @@ def _balance(intent: Intent, cases: Sequence[Case], world: World, now: float) ->
     held = frozenset(key for case in cases for key in _held(case))
     fronts = rotation.frontends(served)
     changes = balance(fronts, servers, world.balancer, leaving=leaving, held=held, now=now)
-    return [Step("balancer", action) for action in changes]
+    return [Step("balancer", action) for action in (*_firewall(intent, served, world), *changes)]
+
+
+def _firewall(intent: Intent, served: Sequence[DeploymentRecord], world: World) -> list[SetFirewall]:
+    """What the VIPs let in, before HAProxy listens there; its last rules go when no deployment is left."""
+    wanted = guard.firewall(intent.deployments, served, world.balancer.vips - world.balancer.added)
+    is_so = world.balancer.firewall == (wanted.fingerprint if wanted is not None else "")
+    return [] if is_so or world.balancer.problem else [SetFirewall(wanted)]
 
 
 def _held(case: Case) -> list[tuple[str, str]]:
@@ -219,7 +227,10 @@ def _ground(intent: Intent, cases: Sequence[Case], world: World) -> list[Step]:
     return [
         Step(f"host {host.name}", action)
         for host in world.hosts.values()
-        for action in ground.prepare(host, intent.deployments, records, arriving, intent.owner, offered)
+        for action in (
+            *guard.prepare(host, intent.deployments, records, intent.owner),
+            *ground.prepare(host, intent.deployments, records, arriving, intent.owner, offered),
+        )
     ]
 
 
@@ -268,7 +279,11 @@ def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> li
     needed |= {record.next.machine.digest for record in records if record.next is not None}
     needed |= {record.kept.machine.digest for record in records if record.kept is not None}
     needed |= {d for r in intent.deployments if r.wanted is Wanted.UP for d in r.digests.values()}
-    return [Step(f"host {host.name}", action) for host in world.hosts.values() for action in ground.tidy(host, needed)]
+    return [
+        Step(f"host {host.name}", action)
+        for host in world.hosts.values()
+        for action in (*guard.tidy(host, records, intent.owner), *ground.tidy(host, needed))
+    ]
 
 
 def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], world: World) -> DeploymentStatus:

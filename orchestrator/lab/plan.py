@@ -7,7 +7,8 @@
     outside ──198.19.254.0/24─────┘
 
 Each node is a network namespace; every link lies inside them but one, the machine's own end of its link to the edge.
-The edge answers for the VIPs and forwards nothing, so neither the machine nor `outside` reaches a guest directly.
+The edge answers for the VIPs, and forwards only what guests begin: `outside` stands for the world beyond the host, and
+neither it nor the machine reaches a guest directly.
 All text is made from integers, `ipaddress` values and names matched by a pattern; no word of a user gets in.
 """
 
@@ -124,8 +125,9 @@ def enter(pid: int, *, wholly: bool = True) -> tuple[str, ...]:
 
 def site(lab: Lab, pids: dict[str, int], accelerator: Accelerator) -> Site:
     """What the wiring has to know of a lab whose keepers are ``pids``."""
+    callers, outside = (str(UNDERLAY[1]),), (str(OUTSIDE_NET),)
     hosts = tuple(
-        HostSite(host_name(n), socket_uri(pids[host_name(n)]), dip_pool(n), "open", accelerator)
+        HostSite(host_name(n), socket_uri(pids[host_name(n)]), dip_pool(n), "open", accelerator, callers, outside)
         for n in range(lab.hosts)
     )
     return Site(hosts, lab.vip_pool, enter(pids[EDGE]), "lo")
@@ -135,8 +137,8 @@ def site(lab: Lab, pids: dict[str, int], accelerator: Accelerator) -> Site:
 
 
 def sysctls(node: str) -> str:
-    """Lines `path=value` below /proc/sys, for the keeper. A host routes to its guests; the edge never forwards."""
-    forward = 0 if host_number(node) is None else 1
+    """Lines `path=value` below /proc/sys, for the keeper. A host routes to its guests, the edge from them outside."""
+    forward = 0 if node == OUTSIDE else 1
     wanted = {
         "net/ipv4/ip_forward": forward,
         "net/ipv4/conf/all/rp_filter": 1,
@@ -190,6 +192,7 @@ def host_links(number: int) -> str:
         f"addr add {UNDERLAY[10 + number]}/{UNDERLAY.prefixlen} dev under",
         "link set under up",
         *(f"route add {dip_pool(n)} via {UNDERLAY[10 + n]}" for n in others),
+        f"route add default via {UNDERLAY[1]}",
     )
 
 

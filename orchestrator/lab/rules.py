@@ -1,8 +1,9 @@
 """The firewall of a lab's nodes, as nftables text. Pure; it is loaded inside the node's own network namespace only.
 
 libvirt makes the guests' networks with forward mode `open`, for which it adds no rules: these here are the only ones.
-Who may open a connection: the edge to any guest; a guest to guests of the same deployment on another host. A
-deployment has the same /24 index in the /19 of every host, and that index is how two addresses are told to be of one.
+Who may open a connection: the edge to any guest; a guest to guests of the same deployment on another host, to VIPs, and
+to the outside, which for one whose role has no egress its own filter does not let through. A deployment has the same
+/24 index in the /19 of every host, and that index is how two addresses are told to be of one.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from orchestrator.config.site import DIP_POOL
-from orchestrator.lab.plan import DEPLOYMENTS, RESERVED, UNDERLAY, dip_pool
+from orchestrator.config.site import DIP_POOL, VIP_POOL
+from orchestrator.lab.plan import BRIDGE, DEPLOYMENTS, OUTSIDE_NET, RESERVED, UNDERLAY, dip_pool
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
@@ -51,6 +52,7 @@ table inet vmrole {{
   chain leaving {{
     ip saddr != {own} drop
     ip daddr {own} drop
+    ip daddr {{ {vips}, {outside} }} accept
     goto one_deployment
   }}
   chain one_deployment {{
@@ -72,9 +74,16 @@ table inet vmrole {{
     icmp type echo-request accept
     icmpv6 type {{ echo-request, nd-neighbor-solicit, nd-neighbor-advert }} accept
     iifname {{ "outside", "machine" }} ip daddr {vips} accept
+    iifname "{bridge}" ip saddr {dips} ip daddr {vips} accept
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    iifname "{bridge}" oifname "outside" ip saddr {dips} ip daddr {outside} accept
+  }}
+  chain leaving {{
+    type nat hook postrouting priority srcnat;
+    oifname "outside" ip saddr {dips} masquerade
   }}
 }}
 """
@@ -87,13 +96,15 @@ def host_rules(number: int) -> str:
         edge=UNDERLAY[1],
         dips=DIP_POOL,
         reserved=RESERVED,
+        vips=VIP_POOL,
+        outside=OUTSIDE_NET,
         pairs="\n".join(_same_index(index) for index in range(DEPLOYMENTS)),
     )
 
 
 def edge_rules(vips: IPv4Network) -> str:
-    """The edge's rules: from outside and from the machine only what goes to a VIP, and nothing is forwarded."""
-    return _REPLACE + _EDGE.format(vips=vips)
+    """The edge's rules: to a VIP from everywhere, and from guests to the outside; nothing is forwarded inwards."""
+    return _REPLACE + _EDGE.format(vips=vips, dips=DIP_POOL, outside=OUTSIDE_NET, bridge=BRIDGE)
 
 
 def _same_index(index: int) -> str:

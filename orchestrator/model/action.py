@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
+from orchestrator.model.guard import Firewall, Guard
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId, VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord
@@ -100,6 +101,30 @@ class DefineDomain:
     spec: MachineSpec
     place: int
     has_seed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DefineFilter:
+    """Give an instance's interface these rules, now if its machine runs; no connection that they allow is cut."""
+
+    host: str
+    guard: Guard
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFilter:
+    """Remove the filter of an instance that is not on the host any more."""
+
+    host: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlugFilter:
+    """Put a machine that was made without its filter behind it, now and for its next starts."""
+
+    host: str
+    machine: MachineId
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +304,13 @@ class StopBalancer:
 
 
 @dataclass(frozen=True, slots=True)
+class SetFirewall:
+    """Let in to the VIPs what the deployments declare, and nothing else. None: there is nothing to guard any more."""
+
+    firewall: Firewall | None
+
+
+@dataclass(frozen=True, slots=True)
 class AddVip:
     """Give the balancer's interface a VIP."""
 
@@ -355,8 +387,9 @@ Action = (
     CreatePool | DeletePool | PlaceImage | CreateNetwork | ChangeLeases | DeleteNetwork
     | CreateOverlay | CreateSeed | CreateDisk | GrowDisk | MoveVolume | SaveCopy
     | DefineDomain | EjectSeed | StartDomain | ShutDown | RestartServices | Tell | DestroyDomain | ResumeDomain
+    | DefineFilter | DeleteFilter | PlugFilter
     | UndefineDomain | DeleteVolume
-    | ConfigureBalancer | SaveServers | Route | StopBalancer | AddVip | RemoveVip
+    | ConfigureBalancer | SaveServers | Route | StopBalancer | SetFirewall | AddVip | RemoveVip
     | AddServer | DrainServer | RemoveServer
     | SaveInstance | SaveDeployment | ForgetInstance | ForgetDeployment
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from orchestrator.model.setup import Setup
-from orchestrator.model.spec import WINDOWS, Disk, Platform, Role, Size
+from orchestrator.model.spec import WINDOWS, Disk, Platform, Protocol, Role, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ def machine_spec(role: Role, digest: str, platform: Platform) -> MachineSpec:
 
     Without the settings: those of a machine that runs are changed in it (engine/runtime.py).
     """
-    targets = {endpoint.target for endpoint in role.endpoints} if platform.os == WINDOWS else set[int]()
+    is_windows = platform.os == WINDOWS
+    tcp = [endpoint.targets for endpoint in role.endpoints if is_windows and endpoint.protocol is not Protocol.UDP]
+    targets = {port for first, last in tcp for port in range(first, last + 1)}
     setup = replace(role.setup, settings=())
     return MachineSpec(digest, role.size, setup, role.disks, platform, tuple(sorted(targets)))
 

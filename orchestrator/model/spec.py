@@ -13,11 +13,15 @@ from orchestrator.model.upgrade import Upgrade
 
 
 class Protocol(Enum):
-    """How HAProxy treats an endpoint's traffic. HTTPS: handed on as it is; TLS is between client and instance."""
+    """How HAProxy treats an endpoint's traffic. HTTPS: handed on as it is; TLS is between client and instance.
+
+    UDP: between instances only; HAProxy carries none.
+    """
 
     HTTP = "http"
     HTTPS = "https"
     TCP = "tcp"
+    UDP = "udp"
 
 
 class Visibility(Enum):
@@ -61,7 +65,8 @@ class Endpoint:
     ``ports``: VIP ports, first and last: equal for an input endpoint, a range (by ordinal) for an instance
     endpoint, (0, 0) for an internal one. ``target``: the port inside the instance. ``check_path``: what HAProxy
     asks for by HTTP GET ("" : it only connects). ``ignore_instance_status``: once ready, an instance stays in this
-    endpoint's rotation for as long as its machine runs; then only HAProxy's own check counts.
+    endpoint's rotation for as long as its machine runs; then only HAProxy's own check counts. ``last_target``: of an
+    internal endpoint that is a range of ports, its last one; else 0.
     """
 
     name: str
@@ -72,6 +77,24 @@ class Endpoint:
     check_path: str = ""
     traffic: Traffic = field(default_factory=Traffic)
     ignore_instance_status: bool = False
+    last_target: int = 0
+
+    @property
+    def targets(self) -> tuple[int, int]:
+        """First and last port inside the instance."""
+        return self.target, self.last_target or self.target
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficRule:
+    """Only instances of ``sources`` reach the internal endpoint ``endpoint`` of role ``role``.
+
+    Several rules of one endpoint add up; one without any is open to the whole deployment.
+    """
+
+    role: str
+    endpoint: str
+    sources: tuple[str, ...]
 
 
 LINUX, WINDOWS = "linux", "windows"
@@ -220,6 +243,7 @@ class Role:
 
     ``after``: roles whose instances have to be ready before one of this role is started for the first time.
     ``autoscale`` None: nobody but the user changes how many there are.
+    ``egress``: whether its instances reach what is outside; None: as the host has it.
     """
 
     name: str
@@ -235,6 +259,7 @@ class Role:
     repair: Repair = field(default_factory=Repair)
     after: tuple[str, ...] = ()
     autoscale: Autoscale | None = None
+    egress: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +269,7 @@ class Service:
     name: str
     roles: tuple[Role, ...]
     vip: str = ""
+    traffic: tuple[TrafficRule, ...] = ()
 
     def role(self, name: str) -> Role | None:
         return next((role for role in self.roles if role.name == name), None)

@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from orchestrator.model.guard import Reach
 from orchestrator.model.names import instance_of_file, parse_copy, parse_machine
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class DomainSeen:
     ``owner`` is our mark in its metadata ("" without one), ``machine`` the machine that the mark speaks of. ``why``:
     libvirt's reason for its power. ``is_persistent``: libvirt knows it also when it is off. ``files``: names in our
     pool that it uses. ``place`` and ``spec`` (a fingerprint) are what the mark says of how the machine was made.
+    ``is_guarded``: every interface of it is behind its instance's filter.
     """
 
     name: str
@@ -50,6 +52,7 @@ class DomainSeen:
     files: frozenset[str] = frozenset()
     place: int = 1
     spec: str = ""
+    is_guarded: bool = True
 
     @property
     def instance(self) -> InstanceId | None:
@@ -120,6 +123,7 @@ class HostSeen:
 
     ``volumes``: names in our pool there (``has_pool``: whether that exists). ``free_bytes``: room in the pool.
     ``sizes``: of disks among them, in bytes. ``altered``: bases that somebody has written into since they came.
+    ``filters``: name → fingerprint of those that are ours. ``reach``: what the site says of its guests.
 
     Without slots: what belongs to whom is sorted out once, when it is first asked for, and not for each instance.
     """
@@ -133,6 +137,8 @@ class HostSeen:
     free_bytes: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     altered: frozenset[str] = frozenset()
+    filters: Mapping[str, str] = field(default_factory=dict)
+    reach: Reach = field(default_factory=Reach)
 
     @cached_property
     def machines(self) -> Mapping[InstanceId, tuple[DomainSeen, ...]]:
@@ -271,6 +277,7 @@ class BalancerSeen:
     asked, "" if it could.
     ``vips``: every address of the interface, ``added``: those that are there by us. ``left``: connections of processes
     that a reload has replaced.
+    ``firewall``: the fingerprint of the one in front of the VIPs, "" if there is none.
     """
 
     running: bool = False
@@ -283,6 +290,7 @@ class BalancerSeen:
     backends: Mapping[str, BackendSeen] = field(default_factory=dict)
     added: frozenset[str] = frozenset()
     left: int = 0
+    firewall: str = ""
 
 
 @dataclass(frozen=True, slots=True)

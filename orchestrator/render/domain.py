@@ -15,6 +15,7 @@ from lxml import etree
 from lxml.builder import E, ElementMaker
 
 from orchestrator.model import disks
+from orchestrator.model.guard import guard_name
 from orchestrator.model.names import MachineId, base_volume, libvirt_uuid, parse_machine, pool_name
 from orchestrator.render import platform as platforms
 
@@ -40,7 +41,10 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a domain's definition says of it. ``is_marked``: it carries a mark of ours, whoever ``owner`` is."""
+    """What a domain's definition says of it. ``is_marked``: it carries a mark of ours, whoever ``owner`` is.
+
+    ``is_guarded``: every interface of it is behind the filter of its instance.
+    """
 
     is_marked: bool
     owner: str
@@ -48,6 +52,7 @@ class Description:
     place: int
     spec: str
     files: frozenset[str]
+    is_guarded: bool = True
 
 
 def domain_xml(
@@ -68,7 +73,7 @@ def domain_xml(
         E.on_poweroff("destroy"),
         E.on_reboot("restart"),
         E.on_crash("preserve"),
-        _devices(machine, spec, place, around.pool_path, has_seed=has_seed),
+        _devices(machine, spec, place, around, has_seed=has_seed),
         type="kvm" if is_kvm else "qemu",
     )
     return etree.tostring(root, pretty_print=True, encoding="unicode")
@@ -95,8 +100,10 @@ def _cpu(*, is_kvm: bool) -> etree._Element:
     return E.cpu(E.feature(policy="disable", name="la57"), mode="maximum")
 
 
-def _devices(machine: MachineId, spec: MachineSpec, place: int, pool_path: str, *, has_seed: bool) -> etree._Element:
-    beside, platform = disks.files(machine, spec, place), spec.platform
+def _devices(
+    machine: MachineId, spec: MachineSpec, place: int, around: Surroundings, *, has_seed: bool
+) -> etree._Element:
+    beside, platform, pool_path = disks.files(machine, spec, place), spec.platform, around.pool_path
     bus = platforms.disc_bus(platform)
     return E.devices(
         _overlay(machine, spec.digest, pool_path, platforms.disk_target(0, virtio=platform.virtio)),
@@ -112,6 +119,7 @@ def _devices(machine: MachineId, spec: MachineSpec, place: int, pool_path: str, 
             E.mac(address=machine.instance.mac),
             E.source(network=machine.instance.deployment.network),
             E.model(type=platforms.card_model(platform)),
+            E.filterref(filter=guard_name(around.owner, machine.instance)),
             E.rom(enabled="no"),  # nobody boots from the network, and its firmware takes its time to say so
             type="network",
         ),
@@ -173,7 +181,28 @@ def describe(xml: str, owner: str, pool_path: str) -> Description:
         int(place) if _NUMBER.fullmatch(place) else 1,
         spec if _FINGERPRINT.fullmatch(spec) else "",
         frozenset(_files(root, owner, pool_path)),
+        _is_guarded(root, owner, _marked_machine(said)),
     )
+
+
+def _is_guarded(root: etree._Element, owner: str, machine: MachineId | None) -> bool:
+    wanted = guard_name(owner, machine.instance) if machine is not None else ""
+    refs = [card.find("filterref") for card in root.iterfind("devices/interface")]
+    return all(ref is not None and ref.get("filter") == wanted for ref in refs)
+
+
+def behind(xml: str, name: str) -> list[str]:
+    """The interfaces of a domain, as they are behind the filter ``name``; those that are there already left out."""
+    found = []
+    for card in etree.fromstring(xml).iterfind("devices/interface"):
+        ref = card.find("filterref")
+        if ref is not None and ref.get("filter") == name:
+            continue
+        if ref is not None:
+            card.remove(ref)
+        card.append(E.filterref(filter=name))
+        found.append(etree.tostring(card, encoding="unicode", with_tail=False))
+    return found
 
 
 def _marked_machine(said: dict[str, str]) -> MachineId | None:

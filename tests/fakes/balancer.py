@@ -6,6 +6,7 @@ from dataclasses import replace
 from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.action import Frontend, Server
+from orchestrator.model.guard import Firewall
 from orchestrator.model.world import BackendSeen, BalancerSeen, ServerSeen, ServerState
 
 from .faults import Faults
@@ -28,6 +29,7 @@ class FakeBalancer:
         self.vips: set[str] = set()
         self.own: set[str] = set()
         self.left = 0
+        self.firewall: Firewall | None = None
         self.frontends: tuple[Frontend, ...] = ()
         self.servers: dict[Key, Server] = {}
         self.states: dict[Key, ServerState] = {}
@@ -50,8 +52,10 @@ class FakeBalancer:
         if self.is_away:
             raise BalancerAway("HAProxy does not answer")
         saved = fingerprint(*self._file) if self._file else ""
+        wall = self.firewall.fingerprint if self.firewall is not None else ""
         if not self.is_running:
-            return BalancerSeen(saved=saved, vips=frozenset(self.vips | self.own), added=frozenset(self.vips))
+            own, added = frozenset(self.vips | self.own), frozenset(self.vips)
+            return BalancerSeen(saved=saved, vips=own, added=added, firewall=wall)
         servers = {
             key: ServerSeen("", 0, ServerState.DRAIN, True, count)
             for key, count in self.sessions.items()
@@ -73,7 +77,7 @@ class FakeBalancer:
         }
         vips = frozenset(self.vips | self.own)
         known = BalancerSeen(True, layout(self.frontends), saved, servers, vips, routes=turned, backends=figures)
-        return replace(known, added=frozenset(self.vips), left=self.left)
+        return replace(known, added=frozenset(self.vips), left=self.left, firewall=wall)
 
     def _effect(self, name: str, subject: str = "") -> None:
         if self.is_away:
@@ -112,6 +116,10 @@ class FakeBalancer:
         self._effect("stop")
         self.kill()
         self._file = None
+
+    def set_firewall(self, firewall: Firewall | None) -> None:
+        self._effect("set_firewall")
+        self.firewall = firewall
 
     def add_vip(self, vip: str) -> None:
         self._effect("add_vip", vip)

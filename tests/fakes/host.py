@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 
 from orchestrator.errors import AgentSilent, NotFound, Refused
 from orchestrator.model import disks
+from orchestrator.model.guard import Guard, guard_name, guarded
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import (
     DeploymentId,
@@ -39,6 +40,7 @@ class FakeHost(FakePool):
         self.peers: tuple[FakeHost, ...] = (self,)
         self.networks: dict[str, NetworkSeen] = {}
         self.percent = 0.0
+        self.filters: dict[str, Guard] = {}
 
     def watch(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -47,7 +49,9 @@ class FakeHost(FakePool):
         self._answer()
         self._let_time_act()
         seen = {
-            n: DomainSeen(n, d.power, d.owner, d.machine, d.why, d.is_persistent, d.files, d.place, d.spec)
+            n: DomainSeen(
+                n, d.power, d.owner, d.machine, d.why, d.is_persistent, d.files, d.place, d.spec, d.is_guarded
+            )
             for n, d in self.domains.items()
             if d.owner or d.files or parse_machine(n) is not None
         }
@@ -62,6 +66,7 @@ class FakeHost(FakePool):
             self.free_bytes,
             {n: v.size_bytes for n, v in files.items() if is_disk(n)},
             frozenset(d for d in self.altered if base_volume(d) in files and base_marker(d) in files),
+            {name: guard.fingerprint for name, guard in self.filters.items() if guarded(name, self._owner)},
         )
 
     def processor_times(self, domains: Sequence[str]) -> dict[str, float]:
@@ -138,6 +143,31 @@ class FakeHost(FakePool):
             known = replace(known, machine=machine, digest=spec.digest, files=files, place=place, spec=make)
         self.domains[machine.domain] = replace(known, is_persistent=True)
 
+    def define_filter(self, guard: Guard) -> None:
+        self._effect("define_filter", guard.fingerprint)
+        self.filters[guard.name] = guard
+
+    def delete_filter(self, name: str) -> None:
+        self._effect("delete_filter", name)
+        if guarded(name, self._owner) is None:
+            raise Harm(f"filter {name} does not carry our mark")
+        behind = [d for d in self.domains.values() if d.machine is not None and self._filter_of(d.machine) == name]
+        if any(domain.is_guarded for domain in behind):
+            raise Refused(f"filter {name} is in use")
+        self.filters.pop(name, None)
+
+    def plug_filter(self, machine: MachineId) -> None:
+        self._effect("plug_filter", machine.domain)
+        domain = self._owned(machine.domain)
+        if domain is None:
+            raise NotFound(f"no domain {machine.domain}")
+        if self._filter_of(machine) not in self.filters:
+            raise Refused(f"no filter {self._filter_of(machine)}")
+        self.domains[machine.domain] = replace(domain, is_guarded=True)
+
+    def _filter_of(self, machine: MachineId) -> str:
+        return guard_name(self._owner, machine.instance)
+
     def eject_seed(self, machine: MachineId) -> None:
         self._effect("eject_seed", machine.domain)
         domain = self._owned(machine.domain)
@@ -152,6 +182,10 @@ class FakeHost(FakePool):
         network = self.networks.get(machine.instance.deployment.network)
         if network is None or not network.active:
             raise Refused(f"network {machine.instance.deployment.network} is not active")
+        if not domain.is_guarded:
+            raise Harm(f"{machine.domain} is started without a filter")
+        if self._filter_of(machine) not in self.filters:
+            raise Refused(f"no filter {self._filter_of(machine)}")
         needed = {machine.overlay, machine.seed} & domain.files
         lost = [v for v in sorted(needed) if v not in self.volumes]
         if lost:

@@ -45,6 +45,7 @@ class Domain:
     place: int = 1
     spec: str = ""
     asked: float | None = None
+    is_guarded: bool = True
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ EDITS = {
     ("    volumes:", "    upgrade: {min_ready: 9s}\n    volumes:"): ("upgrade.min_ready", Cost.NOTHING),
     ("    volumes:", "    repair: {reimage: {tries: 1}}\n    volumes:"): ("repair.reimage.tries", Cost.NOTHING),
     ("instances: 4", "instances: 6"): ("instances", Cost.COUNT),
+    ("    volumes:", "    egress: false\n    volumes:"): ("egress", Cost.NOTHING),
     ("    volumes:", "    autoscale: {max: 9, target: {cpu_percent: 50}}\n    volumes:"): ("autoscale", Cost.NOTHING),
 }
 
@@ -80,7 +81,16 @@ def test_every_field_of_a_role_has_its_cost():
 
 
 def test_every_field_of_the_file_is_told():
-    assert set(ServiceForm.model_fields) == {"service", "roles", "vip"}, "engine/difference.py tells of no other"
+    assert set(ServiceForm.model_fields) == {"service", "roles", "vip", "traffic"}, (
+        "engine/difference.py tells of no other"
+    )
+
+
+def test_traffic_is_told_as_it_is_read():
+    gossip = "traffic: [{to: web.gossip, from: [web]}]"
+    (found,) = changes(wanted(BASE), wanted(f"{gossip}\n{BASE}"))
+    assert (found.path, found.was, found.will_be) == ("traffic", "", "web.gossip from web")
+    assert (found.cost, "no machine is touched" in found.costs) == (Cost.NOTHING, True)
 
 
 def test_nothing_changed_is_nothing_told():

@@ -69,16 +69,17 @@ def test_site_names_each_host_and_reads_back():
     assert site.vip_pool == plan.vip_pool(3)
 
 
-def test_only_hosts_forward():
+def test_the_outside_forwards_nothing():
     assert "net/ipv4/ip_forward=1\n" in plan.sysctls("h3")
-    assert "net/ipv4/ip_forward=0\n" in plan.sysctls("edge")
+    assert "net/ipv4/ip_forward=1\n" in plan.sysctls("edge")
     assert "net/ipv4/ip_forward=0\n" in plan.sysctls("outside")
 
 
 def test_the_edge_knows_the_way_to_hosts_that_are_yet_to_come():
     assert plan.edge_links().count("route add") == plan.MAX_HOSTS
     assert f"route add {plan.dip_pool(0)}" not in plan.host_links(0)
-    assert plan.host_links(0).count("route add") == plan.MAX_HOSTS - 1
+    assert plan.host_links(0).count("route add") == plan.MAX_HOSTS
+    assert "route add default via 198.19.255.1\n" in plan.host_links(0)
 
 
 def test_the_mark_is_the_last_thing_set():
