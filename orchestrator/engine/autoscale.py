@@ -1,8 +1,8 @@
 """How many instances a role should have for what there is to do: from its figures over time to a number. Pure.
 
 More come as soon as the mean is above the target, as many as it takes; fewer come one at a time, and only when one
-less would have been enough during the whole cool-down. Without fresh figures, and while the role is not whole and
-ready, nothing is changed.
+less would have been enough during the whole cool-down, counted from when the last that came was ready. Without fresh
+figures, and while the role is not whole and ready, nothing is changed.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def verdicts(
         figure = None if seen.problem else seen.mean / record.count(role.name)
         obstacle = _obstacle(record, role.name, own)
         count = record.count(role.name)
-        wanted, reason = (count, obstacle) if obstacle else _weighed(record, role.name, wish, seen, now)
+        # Figures from before the last one was ready are of fewer instances, on a host that was busy with its boot.
+        whole = max((one.record.timeline.rotation or 0.0 for one in own), default=0.0)
+        wanted, reason = (count, obstacle) if obstacle else _weighed(record, role.name, wish, seen, (now, whole))
         found.append(Verdict(record, role.name, wish, count, wanted, figure, reason))
     return tuple(found)
 
@@ -144,8 +146,14 @@ def _means(samples: Sequence[tuple[float, float]], begin: float, window: float) 
     return means
 
 
-def _weighed(record: DeploymentRecord, name: str, wish: Autoscale, seen: Trend, now: float) -> tuple[int, str]:
-    """The number that a role should have, and why, as nothing but the figures counts."""
+def _weighed(
+    record: DeploymentRecord, name: str, wish: Autoscale, seen: Trend, times: tuple[float, float]
+) -> tuple[int, str]:
+    """The number that a role should have, and why, as nothing but the figures counts.
+
+    ``times``: now, and since when all of its instances are ready.
+    """
+    now, whole = times
     count, last = record.count(name), record.scaled.get(name, Scaled())
     if seen.problem:
         return count, seen.problem
@@ -157,7 +165,7 @@ def _weighed(record: DeploymentRecord, name: str, wish: Autoscale, seen: Trend, 
         wanted, but = min(needed, wish.most), _but_no_more(count, wish, now - last.out)
         told += f"; {max(seen.mean, seen.late):.1f} of all of them" if not but else ""
     elif max(seen.mean, seen.peak) <= (count - 1) * wish.target * (1 - TOLERANCE):
-        wanted, but = count - 1, _but_no_fewer(count, wish, seen, now - max(last.out, last.back))
+        wanted, but = count - 1, _but_no_fewer(count, wish, seen, now - max(last.out, last.back, whole))
         told += "" if but else f"; one less would have been enough for {wish.cool_down_s:g} s"
     else:
         return count, told
