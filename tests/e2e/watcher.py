@@ -2,8 +2,8 @@
 
     python -m tests.e2e.watcher SECONDS look|tick
 
-``took``: the turn's seconds; ``up``: who is taken to be ready; ``looks``: each guest's that ended since the last line;
-``events``: libvirt's, when.
+``took``: the turn's seconds; ``up``: the boot in which each is taken to be ready, or 0; ``looks``: each guest's that
+ended since the last line; ``events``: libvirt's, when.
 Nothing is replaced: the real ports are called, with a stopwatch around.
 """
 
@@ -39,6 +39,10 @@ def rss_kib():
     return int(next(row.split()[1] for row in text.splitlines() if row.startswith("VmRSS")))
 
 
+def ready_boot(record):
+    return record.boot if record.timeline.services is not None else 0
+
+
 def main():
     seconds, mode = float(sys.argv[1]), sys.argv[2]
     wiring.AgentGuests = Timed
@@ -61,7 +65,9 @@ def main():
                 "looks": looks,
                 "events": [events.pop(0) for _event in tuple(events)],
                 "states": {s.record.id.name: s.state.value for s in plan.instances},
-                "up": {s.record.id.name: s.record.timeline.services is not None for s in plan.instances},
+                "up": {
+                    s.record.id.name: s.record.boot * (s.record.timeline.services is not None) for s in plan.instances
+                },
                 "reasons": {s.record.id.name: s.reason for s in plan.instances},
             }
             print(json.dumps(row), flush=True)
