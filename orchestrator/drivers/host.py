@@ -261,9 +261,7 @@ class LibvirtHost:
 
     def shut_down(self, machine: MachineId) -> None:
         with contextlib.suppress(NotFound), self._connection.errors(f"shutting down domain {machine.domain}"):
-            domain = self._connection.get().lookupByName(machine.domain)
-            if domain.isActive():
-                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+            _press(self._connection.get().lookupByName(machine.domain))
 
     def destroy_domain(self, domain: str) -> None:
         with contextlib.suppress(NotFound), self._connection.errors(f"switching off domain {domain}"):
@@ -313,6 +311,16 @@ def _destroy(domain: libvirt.virDomain) -> None:
     """Power off. A daemon that was just restarted may end the guest and then say that there was none to end."""
     try:
         domain.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+
+
+def _press(domain: libvirt.virDomain) -> None:
+    """Press the power button. A machine that is off or paused takes no notice; the latter is cut off in time."""
+    try:
+        if domain.isActive():
+            domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
             raise

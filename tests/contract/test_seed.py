@@ -64,6 +64,8 @@ mount -t tmpfs none /run
 mount -t tmpfs none /var/lib
 mkdir /var/lib/cloud
 mount -t tmpfs -o "size=$room" none /var/lib/cloud
+made=
+[ -d /dev/disk ] || { mkdir /dev/disk && made=1; } # udev makes it, where there is one
 mount -t tmpfs none /dev/disk
 mkdir /dev/disk/by-label
 ln -s "$image" /dev/disk/by-label/cidata
@@ -71,6 +73,7 @@ set +e
 "$@" && "$@"
 code=$?
 mountpoint -q /run/vmrole/seed && exit 99
+[ -z "$made" ] || { umount /dev/disk && rmdir /dev/disk; }
 [ ! -e /var/lib/cloud/seed/nocloud ] || cp -a /var/lib/cloud/seed/nocloud "$out"
 exit $code
 """

@@ -285,8 +285,12 @@ class TestOlderStore:
 
     def test_keeps_all_it_had_and_the_rest_is_as_by_default(self, path):
         intent = SqliteStore(path, OWNER).intent()
-        first = replace(WHOLE, wanted=Wanted.UP, newest=3, version=7)
-        second = replace(WHOLE, id=replace(WEB, ordinal=10), dip="198.18.0.20", generation=1, boot=1, version=1)
+        # A machine's settings are none of its make any more: they change while it runs.
+        made = replace(WHOLE.machine, setup=replace(WHOLE.machine.setup, settings=()))
+        first = replace(WHOLE, machine=made, wanted=Wanted.UP, newest=3, version=7)
+        second = replace(
+            WHOLE, machine=made, id=replace(WEB, ordinal=10), dip="198.18.0.20", generation=1, boot=1, version=1
+        )
         second = replace(second, failure=None, starts=0, has_run=True, wanted=Wanted.GONE, newest=1)
         assert intent.deployments == (replace(RICH, version=3),)
         assert intent.instances == (first, second)

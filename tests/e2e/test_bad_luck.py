@@ -110,7 +110,7 @@ def test_a_full_pool_is_named_with_its_path(lab, tmp_path):
     pools = "/var/lib/libvirt/images"
     assert lab.inside("mount", "-t", "tmpfs", "-o", "size=24m,mode=711", "tmpfs", pools).code == 0
     try:
-        done = lab.run("up", write(tmp_path / "full.yaml", service("full")))
+        done = lab.run("up", write(tmp_path / "full.yaml", service("full", stop={"drain": "0s", "timeout": "3s"})))
         assert done.code == 1
         assert "no room for the image" in done.err
         assert pools in done.err
@@ -118,13 +118,14 @@ def test_a_full_pool_is_named_with_its_path(lab, tmp_path):
         lab.inside("mount", "-o", "remount,size=400m", pools)
         lab.ok("up", str(tmp_path / "full.yaml"))
         check_a_reimage_without_room_costs_nothing(lab, f"{pools}/filler", str(tmp_path / "full.yaml"))
-        lab.ok("down", "full", "--yes")
+        check_a_machine_that_stands_still_for_want_of_room_can_go(lab, f"{pools}/filler")
     finally:
         lab.run("down", "full", "--yes")
         assert lab.inside("umount", pools).code == 0
 
 
 def check_a_reimage_without_room_costs_nothing(lab, filler, file):
+    lab.ok("exec", "full/web-0", "--", "sync")  # what the guest has still to write would need room, too
     lab.inside("sh", "-c", 'dd if=/dev/zero of="$1" bs=1M 2>/dev/null', "sh", filler)
     done = lab.run("reimage", "full/web-0")
     assert done.code == 1
@@ -136,6 +137,15 @@ def check_a_reimage_without_room_costs_nothing(lab, filler, file):
     lab.inside("rm", filler)
     lab.ok("up", file)  # it goes on by itself
     assert lab.instance("full", "web-0")["generation"] == 2
+
+
+def check_a_machine_that_stands_still_for_want_of_room_can_go(lab, filler):
+    lab.inside("sh", "-c", 'dd if=/dev/zero of="$1" bs=1M 2>/dev/null', "sh", filler)
+    write_much = "(dd if=/dev/urandom of=/root/much bs=1M count=9; sync) >/dev/null 2>&1 &"
+    lab.ok("exec", "full/web-0", "--", "sh", "-c", write_much)
+    eventually(lambda: "has no room" in lab.instance("full", "web-0")["reason"], "it is paused for want of room")
+    lab.ok("down", "full", "--yes")
+    assert lab.domains() == []
 
 
 def test_a_port_that_another_program_has_is_refused_before_anything_is_made(lab, tmp_path):
