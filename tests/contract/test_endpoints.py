@@ -58,6 +58,7 @@ def test_haproxy_takes_every_combination(tmp_path):
     subprocess.run([*argv, *out], check=True, capture_output=True)
     (folder / name).write_text((tmp_path / "crt").read_text() + (tmp_path / "key").read_text())
     members = servers(record(web(0).instance), service.roles[0])
+    (tmp_path / haproxy.ROUTES).write_text("")
     (tmp_path / "haproxy.cfg").write_text(haproxy.config_text(fronts, members))
     done = subprocess.run(
         ["haproxy", "-c", "-C", str(tmp_path), "-f", "haproxy.cfg"], capture_output=True, text=True, check=False
