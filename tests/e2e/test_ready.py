@@ -37,7 +37,7 @@ def test_a_service_that_keeps_ending_is_named_with_its_last_words(lab, tmp_path)
     assert not in_rotation(lab, "bad")
     assert "no such database" in lab.ok("logs", "bad/web-0", "-u", "broken", "-n", "5").out
     assert "setup of" in lab.ok("logs", "bad/web-0").out
-    assert "Linux version" in lab.ok("console", "bad/web-0", "-n", "1000").out
+    assert "Booting from Hard Disk" in lab.ok("console", "bad/web-0", "-n", "1000").out
     assert lab.run("logs", "bad/web-0", "-u", "../etc/shadow").code == 2
     assert lab.run("logs", "bad/web-0", "-u", "nothing").code == 1
     check_copies(lab, tmp_path)
