@@ -17,6 +17,7 @@ from orchestrator.drivers.guest import AgentGuests
 from orchestrator.drivers.host import LibvirtHost
 from orchestrator.drivers.seed import IsoSeeds
 from orchestrator.drivers.winguest import POWERSHELL
+from orchestrator.model.guard import Guard, guard_name
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId
 from orchestrator.model.spec import Platform, Ready, Size
@@ -25,7 +26,7 @@ from orchestrator.render import unattend
 from orchestrator.wiring import owner_of
 from tests.e2e.conftest import eventually, service, write
 from tests.fakes.build import record
-from tests.unit.test_unattend import FULL, SUBNET, reveal
+from tests.unit.test_unattend import FULL, SUBNET, TOLD, reveal
 from tests.unit.test_winready import BOOT, answer
 from tests.unit.test_winready import service as told_service
 
@@ -49,19 +50,22 @@ def host(lab):
 
 
 @pytest.fixture
-def ground(host, tmp_path):
-    """A network, and a base with nothing on it."""
+def ground(lab, host, tmp_path):
+    """A network, a filter that lets everything pass, and a base with nothing on it."""
+    guard = Guard(guard_name(owner_of(lab.home), MACHINE.instance), ())
     key, instance = MACHINE.instance.deployment, MACHINE.instance
     subnet = IPv4Network("198.18.77.0/24")
     lease = Lease(instance.mac, "198.18.77.10", instance.name)
     blank = tmp_path / "blank.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(blank), "64M"], check=True)
     host.create_network(key, subnet, frozenset({lease}), frozenset({HostName(lease.ip, lease.name)}))
+    host.define_filter(guard)
     host.create_pool()
     host.place_image(DIGEST, blank, lambda _text: None)
     yield host
     host.destroy_domain(MACHINE.domain)
     host.undefine_domain(MACHINE.domain)
+    host.delete_filter(guard.name)
     host.delete_network(key.network)
     host.delete_pool()
 
@@ -78,7 +82,7 @@ def test_a_machine_starts_as_its_image_asks_for_up_to_the_firmwares_boot_attempt
     spec = MachineSpec(DIGEST, Size(1, 256), replace(FULL), platform=platform, ports=(3389,))
     asked = record(MACHINE.instance, machine=spec)
     ground.create_overlay(MACHINE, DIGEST, 0)
-    ground.create_seed(MACHINE, IsoSeeds().disc(unattend.LABEL, unattend.seed(asked, reveal, SUBNET)))
+    ground.create_seed(MACHINE, IsoSeeds().disc(unattend.LABEL, unattend.seed(asked, TOLD, reveal, SUBNET)))
     ground.define_domain(MACHINE, spec, 1)
     ground.start_domain(MACHINE)
     wanted = "BdsDxe:" if platform.firmware == "uefi" else "No bootable device"
