@@ -53,7 +53,9 @@ def subject(value):
     """What an argument says of which effect this is; an event says what of a record is stored."""
     if isinstance(value, Event):
         return f"({value.what})"
-    return str(value) if isinstance(value, str) else str(getattr(value, "id", "") or getattr(value, "domain", ""))
+    if isinstance(value, str):
+        return value.partition("\n")[0]  # of a whole document that it begins: each point is a line
+    return str(getattr(value, "id", "") or getattr(value, "domain", ""))
 
 
 class Cutter:
