@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Command, Setup, When
-from orchestrator.model.spec import Disk, DiskKind, Endpoint, Ready, Role, Rung, Traffic
+from orchestrator.model.spec import Disk, DiskKind, Endpoint, Ready, Role, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -229,7 +229,7 @@ def _leaves(path: Path, value: object, unit: str = "") -> Iterator[tuple[Path, s
 
 def _is_leaf(value: object) -> bool:
     """Whether a value is one in the file, too: it says of itself how it is written."""
-    return type(value).__str__ is not object.__str__ and not isinstance(value, Rung)
+    return type(value).__str__ is not object.__str__
 
 
 def _setup(setup: Setup) -> Iterator[tuple[Path, str]]:
