@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from orchestrator.config.quantities import seconds
 from orchestrator.errors import (
     NotFound,
+    StoreConflict,
     UserError,
 )
 from orchestrator.model.names import DeploymentId, Slot, is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.cli.progress import Display
     from orchestrator.control.settle import Enough, Rest
     from orchestrator.engine.plan import Plan
     from orchestrator.model.record import DeploymentRecord, Intent
     from orchestrator.wiring import Wiring
 
+T = TypeVar("T")
+
+TRIES = 10  # a loop that runs meanwhile changes the same records
 SLOTS = [slot.value for slot in Slot]
 SLOT: dict[str, Any] = {
     "type": click.Choice(SLOTS),
@@ -32,6 +39,17 @@ SLOT: dict[str, Any] = {
 slot_option = click.option("--slot", **SLOT)
 
 MARGIN_S = 60.0  # beyond what the roles give themselves: making machines, uploading images
+
+
+def over_others(store: Callable[[], T]) -> T:
+    """What ``store`` returns: it looks, decides and stores, and does all of it again if others have stored meanwhile.
+
+    Raises StoreConflict when they never stop, and whatever else it raises.
+    """
+    for _try in range(TRIES - 1):
+        with contextlib.suppress(StoreConflict):
+            return store()
+    return store()
 
 
 class Time(click.ParamType[float]):

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import Time, confirm, find_deployment, settle, slot_option
-from orchestrator.errors import HostAway, StoreConflict
+from orchestrator.cli.deployments import Time, confirm, find_deployment, over_others, settle, slot_option
+from orchestrator.errors import HostAway
 
 if TYPE_CHECKING:
     from orchestrator.cli.context import Context
     from orchestrator.model.names import DeploymentId
     from orchestrator.wiring import Wiring
-
-TRIES = 10  # a loop that runs meanwhile changes the same records
 
 
 @click.command()
@@ -76,16 +74,12 @@ def _store(wiring: Wiring, key: DeploymentId, *, with_volumes: bool) -> None:
     from orchestrator.model.record import Event
 
     event = Event(wiring.clock.now(), str(key), "deletion is wanted", actor="down")
-    for remaining in reversed(range(TRIES)):
+
+    def at_once() -> None:
         intent = wiring.store.intent()
         record = intent.deployment(key)
         gone = withdrawn(record, with_volumes=with_volumes) if record is not None else None
-        if gone is None or gone == record:
-            return
-        try:
+        if gone is not None and gone != record:
             wiring.store.save_deployments(withdrawn_with(intent, gone), [event])
-        except StoreConflict:
-            if not remaining:
-                raise
-        else:
-            return
+
+    over_others(at_once)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import check_service_name, find_deployment, slot_option
-from orchestrator.errors import StoreConflict, UserError
+from orchestrator.cli.deployments import check_service_name, find_deployment, over_others, slot_option
+from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord
 
-TRIES = 10  # a loop that runs meanwhile changes the same records
 MAX_REASON = 200
 
 
@@ -73,20 +72,17 @@ def _change(
     from orchestrator.wiring import make_home, owner_of
 
     store = SqliteStore(make_home(context.home) / "vmrole.db", owner_of(context.home))
+
+    def at_once() -> bool:
+        record, now = find_deployment(store.intent(), key.service, key.slot), SystemClock().now()
+        changed = change(record, now)
+        if changed == record:
+            return False
+        why = changed.paused.reason if changed.paused is not None else ""
+        store.save_deployment(changed, Event(now, str(record.id), what, why, "user"))
+        return True
+
     try:
-        for remaining in reversed(range(TRIES)):
-            record, now = find_deployment(store.intent(), key.service, key.slot), SystemClock().now()
-            changed = change(record, now)
-            if changed == record:
-                return False
-            why = changed.paused.reason if changed.paused is not None else ""
-            try:
-                store.save_deployment(changed, Event(now, str(record.id), what, why, "user"))
-            except StoreConflict:
-                if not remaining:
-                    raise
-            else:
-                return True
+        return over_others(at_once)
     finally:
         store.close()
-    return False

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import MARGIN_S, Time, confirm, find_deployment, settle, slot_option
+from orchestrator.cli.deployments import MARGIN_S, Time, confirm, find_deployment, over_others, settle, slot_option
 from orchestrator.config.scaleform import MAX_INSTANCES
-from orchestrator.errors import StoreConflict, UserError, VmroleError
+from orchestrator.errors import TransientError, UserError, VmroleError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.cli.context import Context
     from orchestrator.control.settle import Rest
     from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord
     from orchestrator.wiring import Wiring
+
+    Change = Callable[[DeploymentRecord], DeploymentRecord]
 
 
 @click.command()
@@ -55,31 +59,43 @@ def scale(  # noqa: PLR0913 - click gives each option by its name
 
     with wired(context.home, context.connect, context.cache_dir, lambda _text: None) as wiring:
         known = find_deployment(wiring.store.intent(), service, slot)
-        wanted = scaled(known, role, count, [name.removeprefix(f"{service}/") for name in remove])
-        before, after = set(known.ordinals(role)), set(wanted.ordinals(role))
-        if fewer := sorted(before - after):
-            names = ", ".join(f"{role}-{ordinal}" for ordinal in fewer)
-            confirm(f"Delete {names} with overlays and local storage; volumes are kept?", yes=yes)
-        _save(wiring, known, wanted)
-        wait_s = timeout if timeout is not None else _patience(wanted, role, len(before ^ after))
+        names = [name.removeprefix(f"{service}/") for name in remove]
+
+        def change(record: DeploymentRecord) -> DeploymentRecord:
+            return scaled(record, role, count, names)
+
+        if gone := _gone(known, change(known), role):
+            confirm(f"Delete {', '.join(gone)} with overlays and local storage; volumes are kept?", yes=yes)
+        wanted = _save(wiring, known.id, role, change, gone)
+        changed = {*known.ordinals(role)} ^ {*wanted.ordinals(role)}
+        wait_s = timeout if timeout is not None else _patience(wanted, role, len(changed))
         with display() as shown:
             rest = settle(wiring, wanted.id, shown, wait_s)
     _report(rest, wanted.id, role, count)
 
 
-def _save(wiring: Wiring, known: DeploymentRecord, wanted: DeploymentRecord) -> None:
+def _gone(known: DeploymentRecord, wanted: DeploymentRecord, role: str) -> list[str]:
+    """The names of instances that are to be deleted."""
+    return [f"{role}-{ordinal}" for ordinal in sorted({*known.ordinals(role)} - {*wanted.ordinals(role)})]
+
+
+def _save(wiring: Wiring, key: DeploymentId, role: str, change: Change, agreed: list[str]) -> DeploymentRecord:
+    """Store the deployment as ``change`` makes it now; ``agreed``: the instances known to be deleted by it."""
     from orchestrator.model.record import Event, Wanted
 
-    if known.wanted is not Wanted.UP:
-        raise UserError(f"{known.id.title} is being deleted", "`vmrole up FILE` makes it again")
-    if wanted == known:
-        return
-    event = Event(wiring.clock.now(), str(known.id), f"revision {wanted.revision} is wanted", actor="scale")
-    try:
-        wiring.store.save_deployment(wanted, event)
-    except StoreConflict as error:
-        what = f"another vmrole changed {known.id.title} at the same moment"
-        raise StoreConflict(what, "run the same command again") from error
+    def at_once() -> DeploymentRecord:
+        known = find_deployment(wiring.store.intent(), key.service, key.slot)
+        if known.wanted is not Wanted.UP:
+            raise UserError(f"{key.title} is being deleted", "`vmrole up FILE` makes it again")
+        wanted = change(known)
+        if _gone(known, wanted, role) != agreed:
+            raise TransientError(f"another vmrole changed the number of {role} meanwhile", "run the same command again")
+        if wanted != known:
+            event = Event(wiring.clock.now(), str(key), f"revision {wanted.revision} is wanted", actor="scale")
+            wiring.store.save_deployment(wanted, event)
+        return wanted
+
+    return over_others(at_once)
 
 
 def _patience(record: DeploymentRecord, name: str, changed: int) -> float:

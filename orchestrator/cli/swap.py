@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import Time, check_service_name, find_deployment, settle
-from orchestrator.errors import BalancerAway, Refused, StoreConflict
+from orchestrator.cli.deployments import Time, check_service_name, find_deployment, over_others, settle
+from orchestrator.errors import BalancerAway, Refused, TransientError
 from orchestrator.model.names import Slot
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from orchestrator.engine.swap import Pair
     from orchestrator.model.names import DeploymentId
     from orchestrator.wiring import Wiring
-
-TRIES = 10  # a loop that runs meanwhile changes the same records
 
 
 @click.command()
@@ -89,17 +87,15 @@ def _store(wiring: Wiring, service: str, checked: Pair) -> Pair:
     """Exchange the VIPs of the deployments as they are now, over whatever a loop has stored since they were checked."""
     from orchestrator.engine.swap import events, pair, swapped
 
-    for _try in range(TRIES):
+    def at_once() -> Pair:
         two = pair(wiring.store.intent(), service)
         if two is None or (two.live.vip, two.coming.vip) != (checked.live.vip, checked.coming.vip):
-            break
+            raise TransientError(f"{service} was changed by someone else meanwhile", "look again, then decide again")
         after = swapped(two)
-        try:
-            wiring.store.save_deployments([after.live, after.coming], events(after, wiring.clock.now()))
-        except StoreConflict:
-            continue
+        wiring.store.save_deployments([after.live, after.coming], events(after, wiring.clock.now()))
         return after
-    raise StoreConflict(f"{service} was changed by someone else meanwhile", "look again, then decide again")
+
+    return over_others(at_once)
 
 
 def _is_routed(plan: Plan, _key: DeploymentId) -> bool:

@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.deployments import MARGIN_S, Time, check_service_name, find_deployment, settle, slot_option
-from orchestrator.errors import StoreConflict, UserError, VmroleError
+from orchestrator.cli.deployments import (
+    MARGIN_S,
+    Time,
+    check_service_name,
+    find_deployment,
+    over_others,
+    settle,
+    slot_option,
+)
+from orchestrator.errors import UserError, VmroleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +28,6 @@ if TYPE_CHECKING:
 
     Change = Callable[[DeploymentRecord, float], DeploymentRecord]
 
-TRIES = 10  # a loop that runs meanwhile changes the same records
 WATCH_S = 1.0
 no_wait_option = click.option("--no-wait", is_flag=True, help="Store it, and do not wait; the next loop does it.")
 timeout_option = click.option("--timeout", type=Time(), metavar="TIME", help="Wait no longer than this (90s, 10m).")
@@ -182,23 +189,19 @@ def _change(wiring: Wiring, key: DeploymentId, what: str, change: Change) -> Dep
     from orchestrator.engine.upgradeverbs import given_another_chance
     from orchestrator.model.record import Event
 
-    for remaining in reversed(range(TRIES)):
+    def at_once() -> DeploymentRecord:
         intent, now = wiring.store.intent(), wiring.clock.now()
         known = find_deployment(intent, key.service, key.slot)
         record = change(known, now)
         if record.revision != known.revision:
             _refuse_missing(wiring, record)
-        try:
-            if known.rollout is not None and known.rollout.stopped is not None and record.revision == known.revision:
-                _save_all(wiring, given_another_chance(record, intent.members(key), now))
-            if record != known:
-                wiring.store.save_deployment(record, Event(now, str(key), what, actor="user"))
-        except StoreConflict:
-            if not remaining:
-                raise
-        else:
-            return record
-    raise AssertionError("the last try raises")
+        if known.rollout is not None and known.rollout.stopped is not None and record.revision == known.revision:
+            _save_all(wiring, given_another_chance(record, intent.members(key), now))
+        if record != known:
+            wiring.store.save_deployment(record, Event(now, str(key), what, actor="user"))
+        return record
+
+    return over_others(at_once)
 
 
 def _save_all(wiring: Wiring, instances: tuple[InstanceRecord, ...]) -> None:

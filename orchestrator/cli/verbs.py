@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.deployments import MARGIN_S, SLOT, Time, confirm, settle
-from orchestrator.errors import HostAway, StoreConflict, UserError, VmroleError
+from orchestrator.cli.deployments import MARGIN_S, SLOT, Time, confirm, over_others, settle
+from orchestrator.errors import HostAway, UserError, VmroleError
 from orchestrator.model.record import Act
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from orchestrator.model.spec import Role
     from orchestrator.wiring import Wiring
 
-TRIES = 10  # a loop that runs meanwhile changes the same records all the time
 DONE = {
     Act.REBOOT: "has rebooted, and is ready",
     Act.REIMAGE: "is made anew from its image, and ready",
@@ -231,20 +230,17 @@ def _store(wiring: Wiring, ask: Ask, old: InstanceRecord) -> None:
     """Store what is wanted of an instance, over whatever a loop has stored since we looked."""
     from orchestrator.model.record import Event
 
-    for _try in range(TRIES):
+    def at_once() -> None:
         intent = wiring.store.intent()
         record = next((known for known in intent.instances if known.id == old.id), None)
         if record is None:
             raise UserError(f"{old.id.name} has been deleted meanwhile")
         wish = _wish(wiring, intent, ask, record)
         event = Event(wiring.clock.now(), str(record.id), f"{ask.act.value} is wanted", actor=ask.act.value)
-        try:
-            if wish != record:
-                wiring.store.save_instance(wish, event)
-        except StoreConflict:
-            continue
-        return
-    raise StoreConflict(f"{old.id.name} is changed by someone else all the time", "run the same command again")
+        if wish != record:
+            wiring.store.save_instance(wish, event)
+
+    over_others(at_once)
 
 
 def _patience(intent: Intent, keys: Sequence[InstanceId]) -> float:

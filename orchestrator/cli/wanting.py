@@ -6,13 +6,13 @@ import contextlib
 import shutil
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.deployments import over_others
 from orchestrator.cli.setupcheck import refuse_unsuitable
 from orchestrator.errors import (
     HostAway,
     InvalidInput,
     Missing,
     Problem,
-    StoreConflict,
     UserError,
 )
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from orchestrator.wiring import Wiring
 
 
-TRIES = 5
-
-
 def write_intent(
     wiring: Wiring, key: DeploymentId, service: Service, file: Path, canary: int = 0
 ) -> tuple[DeploymentRecord, bool]:
@@ -41,13 +38,12 @@ def write_intent(
     from orchestrator.cli.secrecy import with_secrets
 
     service, values = with_secrets(wiring, service, file, is_lasting=True)
-    for _try in range(TRIES):
-        try:
-            with wiring.writing():
-                return _write(wiring, key, service, file, canary, values)
-        except StoreConflict:
-            continue
-    raise StoreConflict(f"another vmrole changes {key.title} all the time", "run the same command again")
+
+    def at_once() -> tuple[DeploymentRecord, bool]:
+        with wiring.writing():
+            return _write(wiring, key, service, file, canary, values)
+
+    return over_others(at_once)
 
 
 def _write(
