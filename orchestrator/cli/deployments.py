@@ -88,10 +88,11 @@ def settle(
     wiring: Wiring, key: DeploymentId, shown: Display, timeout_s: float, *, is_enough: Enough | None = None
 ) -> Rest:
     """Run the loop, or watch who runs it, until the deployment is at rest or ``is_enough``."""
+    from orchestrator.cli.view import own
     from orchestrator.control.settle import Settler
 
     def show(plan: Plan) -> None:
-        statuses = [status for status in plan.instances if status.record.id.deployment == key]
+        statuses = own(plan, key)
         shown.show(statuses)
         if not statuses:
             why = next((found.reason for found in plan.deployments if found.id == key), "")

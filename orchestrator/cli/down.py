@@ -38,6 +38,7 @@ def down(context: Context, service: str, slot: str, volumes: bool, yes: bool, ti
     from orchestrator.cli.image_care import sweep_leaving
     from orchestrator.cli.progress import display
     from orchestrator.cli.secrecy import forget_secrets
+    from orchestrator.cli.view import own
     from orchestrator.control.settle import End
     from orchestrator.engine.swap import is_taken_with
     from orchestrator.wiring import wired
@@ -57,7 +58,7 @@ def down(context: Context, service: str, slot: str, volumes: bool, yes: bool, ti
             sweep_leaving(wiring)
             forget_secrets(wiring)
     if rest.end is not End.GONE:
-        said = [s.reason for s in rest.plan.instances if s.record.id.deployment == record.id]
+        said = [s.reason for s in own(rest.plan, record.id)]
         said += [found.reason for found in rest.plan.deployments if found.id == record.id]
         reasons = "; ".join(dict.fromkeys(filter(None, said)))
         raise rest.error or HostAway(

@@ -105,6 +105,7 @@ def _patience(record: DeploymentRecord, name: str, changed: int) -> float:
 
 
 def _report(rest: Rest, key: DeploymentId, role: str, count: int) -> None:
+    from orchestrator.cli.view import own, reasons
     from orchestrator.control.settle import End
 
     if rest.error is not None:
@@ -112,7 +113,6 @@ def _report(rest: Rest, key: DeploymentId, role: str, count: int) -> None:
     if rest.end is End.READY:
         click.echo(f"{key.title} has {count} instances of {role}")
         return
-    own = [s for s in rest.plan.instances if s.record.id.deployment == key and s.reason]
     lines = [f"{key.title} is not at {count} instances of {role} in good order: {rest.end.value}"]
-    lines += [f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in own]
+    lines += reasons(s for s in own(rest.plan, key) if s.reason)
     raise VmroleError("\n".join(lines), f"`vmrole events {key.words}` has the story; run the same command again")

@@ -107,18 +107,20 @@ def _patience(record: DeploymentRecord) -> float:
 
 
 def _is_started(plan: Plan, key: DeploymentId) -> bool:
-    own = [status for status in plan.instances if status.record.id.deployment == key]
-    return bool(own) and all(status.record.timeline.started is not None for status in own)
+    from orchestrator.cli.view import own
+
+    statuses = own(plan, key)
+    return bool(statuses) and all(status.record.timeline.started is not None for status in statuses)
 
 
 def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: bool) -> None:
-    from orchestrator.cli.view import consoles, own, state_of
+    from orchestrator.cli.view import consoles, own, reasons, state_of
     from orchestrator.control.settle import End
     from orchestrator.engine.startup import EVERY_BOOT
     from orchestrator.engine.status import State
     from orchestrator.model.record import Wanted
 
-    name, words, statuses = record.id.title, record.id.words, own(rest.plan, record)
+    name, words, statuses = record.id.title, record.id.words, own(rest.plan, record.id)
     if rest.end is End.READY and state_of(rest.plan, record) == "paused":
         count = sum(status.in_rotation for status in statuses)
         told = f"{count} of {len(statuses)} instances in rotation{_where(record)}"
@@ -142,7 +144,7 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
         raise rest.error
     why = "is not ready in time" if rest.end is End.TIMEOUT else f"is {rest.end.value}"
     bad = [s for s in statuses if s.reason]
-    lines = [f"{name} {why}", *(f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in bad)]
+    lines = [f"{name} {why}", *reasons(bad)]
     lines += [consoles(statuses)] if consoles(statuses) else []
     is_final = any(s.record.failure is not None and s.record.failure.is_final for s in bad)
     is_of_boot = any(s.reason.startswith(EVERY_BOOT) for s in bad)

@@ -37,7 +37,7 @@ def ls(context: Context, as_json: bool) -> None:
         intent, plan = wiring.loop.look()
     rows = []
     for record in intent.deployments:
-        statuses = own(plan, record)
+        statuses = own(plan, record.id)
         ready = sum(status.state is State.READY for status in statuses)
         rows.append((record, state_of(plan, record), ready, len(statuses)))
     if as_json:
@@ -94,7 +94,7 @@ def _show(wiring: Wiring, key: DeploymentId, *, as_json: bool) -> None:
         print_json(status_json(plan, record))
         return
     click.echo(status_text(plan, record, wiring.clock.now()))
-    if told := consoles(own(plan, record)):
+    if told := consoles(own(plan, record.id)):
         click.echo(told)
 
 

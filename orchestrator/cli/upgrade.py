@@ -232,27 +232,28 @@ def patience(record: DeploymentRecord) -> float:
 
 def report(rest: Rest, record: DeploymentRecord) -> None:
     """Say how the upgrade ended, or what it waits for. Raises VmroleError when it did not come to a good end."""
+    from orchestrator.cli.view import own, reasons
     from orchestrator.control.settle import End
 
     if rest.error is not None:
         raise rest.error
     words, title = record.id.words, record.id.title
-    own = [s for s in rest.plan.instances if s.record.id.deployment == record.id]
+    statuses = own(rest.plan, record.id)
     told = next((found for found in rest.plan.deployments if found.id == record.id), None)
     reason = told.reason if told is not None else ""
     if rest.end is End.READY:
-        count = sum(s.in_rotation for s in own)
+        count = sum(s.in_rotation for s in statuses)
         ways = {
             "waiting": f"`vmrole upgrade {'promote' if 'promote' in reason else 'resume'} {words}` goes on, "
             f"`vmrole upgrade rollback {words}` goes back",
             "paused": f"`vmrole {'upgrade ' if reason else ''}resume {words}` goes on",
         }
         state = told.state if told is not None else ""
-        done = f"{title} is ready; {count} of {len(own)} instances in rotation"
+        done = f"{title} is ready; {count} of {len(statuses)} instances in rotation"
         click.echo(f"{title}: {reason or 'paused'}; {ways[state]}" if state in ways else done)
         return
     lines = [f"{title}: {reason or rest.end.value}" if rest.end is End.FAILED else f"{title} is not ready in time"]
-    lines += [f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in own if s.reason]
+    lines += reasons(s for s in statuses if s.reason)
     raise VmroleError("\n".join(lines), advice(record))
 
 

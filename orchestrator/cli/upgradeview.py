@@ -28,7 +28,7 @@ class Line:
 def lines(plan: Plan, record: DeploymentRecord) -> list[Line]:
     """Every instance in the order of the domains."""
     found = []
-    for status in own(plan, record):
+    for status in own(plan, record.id):
         role = record.service.role(status.record.id.role)
         if role is not None:
             number = rollout.domain(record, role, status.record.id.ordinal)

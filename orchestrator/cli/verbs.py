@@ -285,7 +285,7 @@ def _report(
     act: Act, keys: Sequence[InstanceId], ended: Sequence[InstanceStatus], wanted: Mapping[InstanceId, int]
 ) -> None:
     """Say how each instance is now. ``wanted``: the generation that it was to get. Raises VmroleError."""
-    from orchestrator.cli.view import consoles
+    from orchestrator.cli.view import consoles, reasons
     from orchestrator.engine.status import State
 
     gone = sorted(key.name for key in keys if key not in {status.record.id for status in ended})
@@ -303,6 +303,6 @@ def _report(
         return
     key = bad[0].record.id.deployment
     lines = [f"{act.value} did not come to a good end"]
-    lines += [f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in bad]
+    lines += reasons(bad)
     lines += [consoles(bad)] if consoles(bad) else []
     raise VmroleError("\n".join(lines), f"`vmrole events {key.words}` has the story; the next loop goes on with it")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.plan import Plan
     from orchestrator.engine.status import InstanceStatus
     from orchestrator.model.load import Autoscale
+    from orchestrator.model.names import DeploymentId
     from orchestrator.model.spec import Role
 
 RED, YELLOW = (State.FAILED, State.UNHEALTHY), (State.UNKNOWN, State.BUSY)
@@ -44,8 +45,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def own(plan: Plan, record: DeploymentRecord) -> list[InstanceStatus]:
-    return [status for status in plan.instances if status.record.id.deployment == record.id]
+def own(plan: Plan, key: DeploymentId) -> list[InstanceStatus]:
+    return [status for status in plan.instances if status.record.id.deployment == key]
+
+
+def reasons(statuses: Iterable[InstanceStatus]) -> list[str]:
+    """A line for each instance: where it stands, and why."""
+    return [f"  {s.record.id.name}: {s.state.value} at {s.stage.value}: {s.reason}" for s in statuses]
 
 
 def state_of(plan: Plan, record: DeploymentRecord) -> str:
@@ -58,7 +64,7 @@ def coloured(state: State) -> str:
 
 def status_json(plan: Plan, record: DeploymentRecord) -> dict[str, object]:
     """The whole of a deployment."""
-    statuses = own(plan, record)
+    statuses = own(plan, record.id)
     return {
         "service": record.id.service,
         "slot": record.id.slot,
@@ -138,7 +144,7 @@ def instance_json(status: InstanceStatus) -> dict[str, object]:
 def status_text(plan: Plan, record: DeploymentRecord, now: float) -> str:
     """The deployment's line, and a table of its instances."""
     ports = ", ".join(f"{front.port} {front.protocol.value}" for front in frontends([record]))
-    statuses = own(plan, record)
+    statuses = own(plan, record.id)
     ready = sum(status.state is State.READY for status in statuses)
     head = (
         f"{record.id.service} ({record.id.slot}): {state_of(plan, record)}, {ready} of {len(statuses)} ready, "
