@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -125,8 +126,9 @@ def test_a_full_pool_is_named_with_its_path(lab, tmp_path):
 
 
 def check_a_reimage_without_room_costs_nothing(lab, filler, file):
-    # What the guest has still to write would need room, too; so does when a file was read for the first time.
-    lab.ok("exec", "full/web-0", "--", "sh", "-c", "cat /etc/vmrole/*.json >/dev/null; sync")
+    # What the guest has still to write would need room, too; `exec` itself leaves something, so this comes after it.
+    lab.ok("exec", "full/web-0", "--", "sh", "-c", "mount -o remount,noatime /; (sleep 2; sync) >/dev/null 2>&1 &")
+    time.sleep(5)
     lab.inside("sh", "-c", 'dd if=/dev/zero of="$1" bs=1M 2>/dev/null', "sh", filler)
     done = lab.run("reimage", "full/web-0")
     assert done.code == 1
@@ -141,9 +143,10 @@ def check_a_reimage_without_room_costs_nothing(lab, filler, file):
 
 
 def check_a_machine_that_stands_still_for_want_of_room_can_go(lab, filler):
-    lab.inside("sh", "-c", 'dd if=/dev/zero of="$1" bs=1M 2>/dev/null', "sh", filler)
-    write_much = "(dd if=/dev/urandom of=/root/much bs=1M count=9; sync) >/dev/null 2>&1 &"
+    # Told before there is no room: the least write after that stops the machine, and `exec` makes one.
+    write_much = "(sleep 5; dd if=/dev/urandom of=/root/much bs=1M count=9; sync) >/dev/null 2>&1 &"
     lab.ok("exec", "full/web-0", "--", "sh", "-c", write_much)
+    lab.inside("sh", "-c", 'dd if=/dev/zero of="$1" bs=1M 2>/dev/null', "sh", filler)
     eventually(lambda: "has no room" in lab.instance("full", "web-0")["reason"], "it is paused for want of room")
     lab.ok("down", "full", "--yes")
     assert lab.domains() == []
