@@ -13,12 +13,15 @@ from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.text import lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.drivers.looks import Memory, Way
     from orchestrator.ports import Clock
 
 AGAIN_S = 1.0  # neighbours may flap: a guest is told of them no more often than this
 REFUSED_S = 5.0
 TELL_S = 20.0
+PIECE_BYTES = 48 * 1024  # more than 128 KiB, as the agent is sent it, does not come whole (measured)
 POLL_S = 0.02
 HEAD_BYTES = 256  # the revision is in the file's first line
 
@@ -38,11 +41,16 @@ for hook in /etc/vmrole/on-change.d/*; do
     echo $? >"$log.code"
     [ "$(wc -c <"$log.out")" -le 262144 ] || { tail -c 262144 "$log.out" >"$log.cut" && mv -f "$log.cut" "$log.out"; }
 done"""
+# What is too much for one call comes in pieces before. They are of one call after the other, and the whole is counted.
+BRING = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 077
+come=/etc/vmrole/.come; mkdir -p /etc/vmrole || exit
+[ "$1" != first ] || : >$come || exit
+cat >>$come"""
 # Both files come one after the other by stdin. busybox's head reads more than it prints, so not two heads on a pipe.
 TELL = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 022
-file=/etc/vmrole/runtime.json settings=/etc/vmrole/settings.json new=/etc/vmrole/.new.$$
-trap 'rm -f $new $new.1 $new.2' EXIT
-mkdir -p /etc/vmrole && cat >$new || exit
+file=/etc/vmrole/runtime.json settings=/etc/vmrole/settings.json new=/etc/vmrole/.new.$$ come=/etc/vmrole/.come
+trap 'rm -f $new $new.1 $new.2 $come' EXIT
+mkdir -p /etc/vmrole && { [ "$5" != more ] || cat $come; cat; } >$new || exit
 [ "$(wc -c <$new)" -eq $(($2 + $3)) ] || { echo "what was sent has not come whole" >&2; exit 1; }
 ! head -n 2 $file 2>/dev/null | grep -qF "\"revision\": \"$1\"" || [ ! -e $settings ] || exit 0
 head -c "$2" $new >$new.1 && tail -c "$3" $new >$new.2 && chmod 644 $new.1 && chmod 600 $new.2 || exit
@@ -70,13 +78,20 @@ def tell(way: Way, memory: Memory, text: str, clock: Clock) -> None:
     memory.tell_after = clock.now() + REFUSED_S
     settings = runtime.settings(text)
     words = [runtime.read_revision(text), str(len(text.encode())), str(len(settings.encode())), HOOKS]
-    pid = way.start(["/bin/sh", "-c", TELL, "vmrole-tell", *words], stdin=(text + settings).encode())
-    outcome = _ended(way, pid, clock)
+    content = (text + settings).encode()
+    *before, last = [content[begin : begin + PIECE_BYTES] for begin in range(0, len(content), PIECE_BYTES)]
+    for number, piece in enumerate(before):
+        _run(way, [BRING, "vmrole-bring", "more" if number else "first"], piece, clock)
+    _run(way, [TELL, "vmrole-tell", *words, "more" if before else ""], last, clock)
+    memory.told, memory.told_at = words[0], clock.now()
+    memory.tell_after = clock.now() + AGAIN_S
+
+
+def _run(way: Way, words: Sequence[str], stdin: bytes, clock: Clock) -> None:
+    outcome = _ended(way, way.start(["/bin/sh", "-c", *words], stdin=stdin), clock)
     if outcome.code:
         said = lines(outcome.stderr[-FILE_BYTES:].decode(errors="replace")) or (f"exit code {outcome.code}",)
         raise AgentRefused(f"the guest's {runtime.LINUX_PATH} cannot be written: {said[-1]}")
-    memory.told, memory.told_at = words[0], clock.now()
-    memory.tell_after = clock.now() + AGAIN_S
 
 
 def _ended(way: Way, pid: int, clock: Clock) -> Outcome:

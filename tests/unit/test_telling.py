@@ -39,6 +39,7 @@ class Shell:
             raise AgentRefused("no such file") from error
 
     def start(self, argv, *, stdin=b""):
+        assert len(base64.b64encode(stdin)) <= 96 * 1024, "an agent is sent no more than this in one call"
         words = [word.replace("/etc/vmrole", f"{self.root}/etc/vmrole") for word in argv]
         words = [word.replace("/run/vmrole", f"{self.root}/run/vmrole") for word in words]
         words = [word.replace("/var/lib/vmrole", f"{self.root}/var/lib/vmrole") for word in words]
@@ -92,6 +93,34 @@ def test_what_does_not_come_whole_changes_nothing(guest, tmp_path):
         guest.tell(text("red"))
     assert (tmp_path / "etc/vmrole/runtime.json").read_text() == text()
     assert len(list((tmp_path / "etc/vmrole").iterdir())) == 2
+
+
+@pytest.mark.parametrize("size", [20_000, 24_000, 60_000, 400_000])
+def test_what_is_too_long_for_one_call_comes_in_pieces(guest, tmp_path, size):
+    guest.tell(text())
+    long = text("é" * size)
+    guest.tell(long)
+    folder = tmp_path / "etc/vmrole"
+    assert (folder / "runtime.json").read_text() == long
+    assert json.loads((folder / "settings.json").read_text()) == {"COLOUR": "é" * size}
+    assert {path.name for path in folder.iterdir()} == {"runtime.json", "settings.json"}
+
+
+def test_a_piece_that_is_lost_changes_nothing_and_the_next_time_is_whole(guest, tmp_path):
+    guest.tell(text())
+    start, calls = guest.start, []
+
+    def lossy(argv, *, stdin):
+        calls.append(argv)
+        return start(argv, stdin=b"" if len(calls) == 2 else stdin)
+
+    guest.start = lossy
+    with pytest.raises(AgentRefused, match="has not come whole"):
+        guest.tell(text("x" * 200_000))
+    assert (tmp_path / "etc/vmrole/runtime.json").read_text() == text()
+    (tmp_path / "etc/vmrole/.come").write_text("left by one that was cut off")
+    guest.tell(text("y" * 200_000))
+    assert (tmp_path / "etc/vmrole/runtime.json").read_text() == text("y" * 200_000)
 
 
 def test_hooks_run_for_each_new_version_and_their_output_is_kept(guest, tmp_path):
