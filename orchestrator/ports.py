@@ -198,8 +198,11 @@ class Guests(Protocol):
         Raises AgentSilent, AgentRefused.
         """
 
-    def grow(self, host: Host, machine: MachineId, disk: Disk) -> None:
-        """Enlarge a mounted disk's file system to the disk. Raises AgentSilent, AgentRefused."""
+    def grow(self, host: Host, machine: MachineId, disk: Disk, *, system: str = LINUX) -> None:
+        """Enlarge a mounted disk's file system to the disk. ``system``: as for ``look``.
+
+        Raises AgentSilent, AgentRefused.
+        """
 
 
 class Balancer(Protocol):

@@ -25,16 +25,16 @@ def refuse_unsuitable(record: DeploymentRecord, file: Path) -> None:
     """Refuse what the system in a role's image cannot do, of every role at once."""
     from orchestrator.config.reading import path_text
     from orchestrator.config.servicefile import line_of
-    from orchestrator.engine.suitability import not_on_linux
+    from orchestrator.engine.suitability import unfit_for_linux
     from orchestrator.engine.windows import unfit
     from orchestrator.model.spec import LINUX
     from orchestrator.render.unattend import untranslatable
 
     found = [
-        (("roles", role.name, "setup", *path), message)
+        (("roles", role.name, *path), message)
         for role in record.service.roles
         if record.machine(role).platform.os == LINUX
-        for path, message in not_on_linux(role.setup)
+        for path, message in unfit_for_linux(role)
     ]
     found += unfit(record, untranslatable)
     if found:

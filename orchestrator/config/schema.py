@@ -17,7 +17,7 @@ from orchestrator.config.scaleform import MAX_INSTANCES, AutoscaleForm
 from orchestrator.config.setupform import SetupForm
 from orchestrator.config.trafficform import TrafficForm  # noqa: TC001 - pydantic reads it at run time
 from orchestrator.config.upgradeform import UpgradeForm
-from orchestrator.model import spec
+from orchestrator.model import spec, winpath
 from orchestrator.model.names import NAME_RULE, is_name
 
 # How pydantic's own words are said to a user; the rest of its messages are plain enough.
@@ -53,6 +53,11 @@ def _name(text: str) -> str:
 
 
 def _mount(text: str) -> str:
+    """A folder of Linux, or what only Windows has: whether the role's image is that is known later."""
+    if winpath.has_drive(text):
+        if len(text) > MAX_MOUNT or (problem := winpath.mount_problem(text)):
+            raise ValueError(winpath.RULE if len(text) > MAX_MOUNT else problem)
+        return winpath.one_form(text)
     if not _MOUNT.fullmatch(text) or {".", ".."} & set(text.split("/")) or len(text) > MAX_MOUNT:
         raise ValueError("must be an absolute path of a folder, short, of letters, digits and _ . - only")
     if text in NOT_FOR_DISKS or text.split("/")[1] in NOT_BELOW:
@@ -187,7 +192,7 @@ class RoleForm(_Form):
         return self.instances if is_said or self.autoscale is None else self.autoscale.min
 
     def _disks(self) -> tuple[spec.Disk, ...]:
-        """Sorted by where they are mounted, so that /srv comes before /srv/data."""
+        """Sorted by where they are mounted, so that /srv comes before /srv/data (on Windows its plan does that)."""
         found = [form.value(name) for name, form in self.local_storage.items()]
         found += [form.value(name) for name, form in self.volumes.items()]
         return tuple(sorted(found, key=lambda disk: disk.mount.split("/")))

@@ -131,7 +131,7 @@ def _seed(action: act.CreateSeed, reveal: Callable[[SecretRef], bytes]) -> tuple
 def _grow(action: act.GrowDisk, host: Host, guests: Guests) -> None:
     host.grow_disk(action.file, action.size_bytes, action.machine.domain if action.machine is not None else "")
     if action.machine is not None:
-        guests.grow(host, action.machine, action.disk)
+        guests.grow(host, action.machine, action.disk, system=action.system)
 
 
 def _move(action: act.MoveVolume, source: Host, host: Host, report: Progress) -> None:

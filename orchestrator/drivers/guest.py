@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orchestrator.drivers import looks, telling
+from orchestrator.drivers import looks, telling, winguest
 from orchestrator.drivers.clock import SystemClock
 from orchestrator.drivers.hurried import Asks, Hurried
 from orchestrator.drivers.looks import BOOT_ID, CALL_S, FILE_BYTES, Memory, Outcome, Rounds
@@ -253,17 +253,20 @@ class AgentGuests:
         except AgentRefused:
             _power_down(host, machine)
 
-    def grow(self, host: Host, machine: MachineId, disk: Disk) -> None:
-        shell, *words = grow_argv(disk)
-        pid = start(host, machine.domain, [f"/bin/{shell}", *words])
-        deadline = self._clock.now() + GROW_S
+    def grow(self, host: Host, machine: MachineId, disk: Disk, *, system: str = LINUX) -> None:
+        is_windows = system == WINDOWS
+        shell, *words = winguest.grow_argv(disk) if is_windows else grow_argv(disk)
+        pid = start(host, machine.domain, [shell if is_windows else f"/bin/{shell}", *words])
+        most_s = winguest.HUNG_S if is_windows else GROW_S
+        deadline = self._clock.now() + most_s
         while (outcome := poll(host, machine.domain, pid)) is None:
             if self._clock.now() >= deadline:
-                raise AgentSilent(f"{machine.domain} is still enlarging disk {disk.name} after {GROW_S:.0f} s")
+                raise AgentSilent(f"{machine.domain} is still enlarging disk {disk.name} after {most_s:.0f} s")
             self._clock.wait(0.1)
         if outcome.code:
             said = lines(outcome.stderr[-FILE_BYTES:].decode(errors="replace")) or (f"exit code {outcome.code}",)
-            raise AgentRefused(f"{machine.domain} cannot enlarge disk {disk.name}: {said[-1]}")
+            # PowerShell says first what was wrong, and then where in its script.
+            raise AgentRefused(f"{machine.domain} cannot enlarge disk {disk.name}: {said[0 if is_windows else -1]}")
 
     def restart(self, host: Host, machine: MachineId, services: tuple[str, ...]) -> None:
         names = [name for name in services if _SERVICE_NAME.fullmatch(name)]

@@ -14,11 +14,14 @@ from orchestrator.engine.winready import judge, parse
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.text import lines
 from orchestrator.model.world import GuestSeen
+from orchestrator.render.windisks import grow_words
+from orchestrator.render.winscript import FOLDER, SCRIPT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.drivers.looks import Outcome
+    from orchestrator.model.spec import Disk
     from orchestrator.ports import Clock, Host
 
 READY_EVERY_S = 15.0
@@ -108,6 +111,21 @@ def _argv(script: str) -> tuple[str, ...]:
 
 
 ARGV, TELL_ARGV = _argv(PROBE), _argv(TELL)
+
+
+def grow_argv(disk: Disk) -> tuple[str, ...]:
+    """Setup's script, which the guest keeps, enlarges a disk's file system by what its plan says of the disk."""
+    script = rf"{FOLDER}\{SCRIPT_NAME}"
+    return (
+        POWERSHELL,
+        "-NoProfile",
+        "-NonInteractive",
+        "-ExecutionPolicy",
+        "Bypass",
+        "-File",
+        script,
+        *grow_words(disk),
+    )
 
 
 @dataclass(frozen=True, slots=True)

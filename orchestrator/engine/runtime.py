@@ -19,14 +19,16 @@ from orchestrator.model.names import MachineId
 from orchestrator.model.spec import WINDOWS, DiskKind, Via, Visibility
 from orchestrator.model.upgrade import domain_of
 from orchestrator.model.vicinity import Peers
+from orchestrator.model.winpath import windows_path
 from orchestrator.model.world import Power
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from orchestrator.model.making import MachineSpec
     from orchestrator.model.names import InstanceId
     from orchestrator.model.record import InstanceRecord
-    from orchestrator.model.spec import Disk, Endpoint, Role
+    from orchestrator.model.spec import Endpoint, Role
     from orchestrator.model.vicinity import Vicinity
     from orchestrator.model.world import World
 
@@ -105,8 +107,8 @@ def _own(record: InstanceRecord, around: Vicinity) -> dict[str, object]:
         "dip": record.dip,
         "vip": around.vip,
         "settings": _settings(record, around),
-        "local_storage": _mounts(record.machine.disks, DiskKind.LOCAL),
-        "volumes": _mounts(record.machine.disks, DiskKind.VOLUME),
+        "local_storage": _mounts(record.machine, DiskKind.LOCAL),
+        "volumes": _mounts(record.machine, DiskKind.VOLUME),
     }
 
 
@@ -118,8 +120,10 @@ def _settings(record: InstanceRecord, around: Vicinity) -> dict[str, str]:
     return {key: template.lenient(value, found) for key, value in around.settings}
 
 
-def _mounts(disks: Iterable[Disk], kind: DiskKind) -> Mapping[str, str]:
-    return {disk.name: disk.mount for disk in disks if disk.kind is kind}
+def _mounts(machine: MachineSpec, kind: DiskKind) -> Mapping[str, str]:
+    is_windows = machine.platform.os == WINDOWS
+    disks = [disk for disk in machine.disks if disk.kind is kind]
+    return {disk.name: windows_path(disk.mount) if is_windows else disk.mount for disk in disks}
 
 
 def _revision(told: Mapping[str, object], around: Vicinity) -> str:

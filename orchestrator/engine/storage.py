@@ -65,7 +65,7 @@ def grow(record: InstanceRecord, wanted: MachineSpec, seen: Sight, *, is_running
     machine = MachineId(record.id, record.generation)
     user = machine if is_running else None
     return tuple(
-        GrowDisk(record.host, file, new.size_mib * MIB, user, new)
+        GrowDisk(record.host, file, new.size_mib * MIB, user, new, record.machine.platform.os)
         for old, new in zip(record.machine.disks, wanted.disks, strict=True)
         if (file := file_of(new, machine, record.place)) in seen.here.volumes
         and (new.size_mib > old.size_mib or 0 < seen.here.sizes.get(file, 0) < new.size_mib * MIB)

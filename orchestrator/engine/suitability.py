@@ -5,15 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.model.setup import Shell, When
+from orchestrator.model.spec import DiskKind
+from orchestrator.model.winpath import has_drive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.model.setup import Setup
+    from orchestrator.model.spec import Role
 
 Path = tuple[str | int, ...]
 _FIELDS = {When.FIRST_BOOT: "run", When.EVERY_BOOT: "run_every_boot", When.START_UP: "startup_tasks"}
 PEM = "-----BEGIN CERTIFICATE-----"
+
+
+def unfit_for_linux(role: Role) -> Iterator[tuple[Path, str]]:
+    """(path below the role, what is wrong) of all that needs Windows."""
+    for path, message in not_on_linux(role.setup):
+        yield ("setup", *path), message
+    for disk in role.disks:
+        if has_drive(disk.mount):
+            kind = "volumes" if disk.kind is DiskKind.VOLUME else "local_storage"
+            yield (kind, disk.name, "mount"), f"{disk.mount} is for Windows, and the image is no Windows"
 
 
 def not_on_linux(setup: Setup) -> Iterator[tuple[Path, str]]:

@@ -6,18 +6,21 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator.model.names import InstanceId
-from orchestrator.model.spec import WINDOWS, Platform
+from orchestrator.model.spec import WINDOWS, DiskKind, Platform
+from orchestrator.model.winpath import mount_problem, order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orchestrator.model.record import DeploymentRecord
     from orchestrator.model.setup import Setup, User
-    from orchestrator.model.spec import Role
+    from orchestrator.model.spec import Disk, Role
 
     Path = tuple[str | int, ...]
     Check = Callable[[Setup], Iterator[tuple[Path, str]]]
 
+LEAST_DISK_MIB = 128
+NO_OWNER = "root:root"  # what a disk has without a word of its owner
 _ACCOUNT = re.compile(r'[^"/\\\[\]:;|=,+*?<>@\x00-\x1f]{1,20}')
 _KEY = re.compile(r"[A-Z0-9]{5}(?:-[A-Z0-9]{5}){4}")
 _IS_NAME = re.compile(r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,13}[A-Za-z0-9])?")
@@ -40,8 +43,22 @@ def _role(record: DeploymentRecord, role: Role) -> Iterator[tuple[Path, str]]:
     hostname = role.setup.hostname
     if "{{" not in hostname and not _IS_NAME.fullmatch(hostname or longest):
         yield ("setup", "hostname"), f"{hostname or longest!r}: {rule}"
-    if role.disks:
-        yield (), "has disks beside its own, which are not set up on Windows yet: attach none"
+    taken: dict[tuple[str, ...], str] = {}
+    for disk in role.disks:
+        kind = "volumes" if disk.kind is DiskKind.VOLUME else "local_storage"
+        yield from (((kind, disk.name, field), why) for field, why in _disk(disk))
+        other = taken.setdefault(order(disk.mount), disk.name)
+        if other != disk.name:
+            yield (kind, disk.name, "mount"), f"{disk.mount} is taken: to Windows it is where {other} is mounted"
+
+
+def _disk(disk: Disk) -> Iterator[tuple[str, str]]:
+    if problem := mount_problem(disk.mount):
+        yield "mount", problem
+    if disk.owner != NO_OWNER:
+        yield "owner", "is for Linux: on Windows administrators own it, and by `mode` others may read it or not"
+    if disk.size_mib < LEAST_DISK_MIB:
+        yield "size", f"must be at least {LEAST_DISK_MIB}MiB on Windows, which reserves a part of every disk"
 
 
 def _setup(setup: Setup) -> Iterator[tuple[Path, str]]:

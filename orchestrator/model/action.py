@@ -12,7 +12,7 @@ from orchestrator.model.guard import Firewall, Guard
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId, VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, Event, InstanceRecord
-from orchestrator.model.spec import Disk, Protocol, Ready, Traffic
+from orchestrator.model.spec import LINUX, Disk, Protocol, Ready, Traffic
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.world import HostName, Lease
 
@@ -146,13 +146,17 @@ class CreateDisk:
 
 @dataclass(frozen=True, slots=True)
 class GrowDisk:
-    """Enlarge a disk, and its file system if the machine runs. ``machine`` None: nobody has it open."""
+    """Enlarge a disk, and its file system if the machine runs. ``machine`` None: nobody has it open.
+
+    ``system``: the guest's.
+    """
 
     host: str
     file: str
     size_bytes: int
     machine: MachineId | None
     disk: Disk
+    system: str = LINUX
 
 
 @dataclass(frozen=True, slots=True)

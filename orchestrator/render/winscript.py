@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine import runtime
 from orchestrator.model.setup import Shell
+from orchestrator.model.winpath import windows_path
+from orchestrator.render.windisks import FUNCTIONS, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,7 @@ def plan(record: InstanceRecord, runtime_text: str, reveal: Reveal) -> bytes:
     setup = record.machine.setup
     told = {
         "machine": f"{record.id}.g{record.generation}",
+        "disks": planned(record.machine.disks),
         "files": [*(_file(file, reveal) for file in setup.files), *_told(runtime_text)],
         "keys": sorted({*setup.ssh_authorized_keys, *(k for u in setup.users for k in u.ssh_authorized_keys)}),
         "ports": list(record.machine.ports),
@@ -58,11 +61,6 @@ def _told(text: str) -> list[dict[str, object]]:
         {"path": FOLDER + r"\settings.json", "content": settings, "private": True},
         {"path": runtime.WINDOWS_PATH, "content": whole, "private": False, "public": True},
     ]
-
-
-def windows_path(path: str) -> str:
-    r"""``/srv/a`` → ``C:\srv\a``; what has a drive stays as it is."""
-    return "C:" + path.replace("/", "\\") if path.startswith("/") else path
 
 
 def _certificate(certificate: Certificate, reveal: Reveal) -> dict[str, object]:
@@ -101,7 +99,7 @@ def quoted(word: str) -> str:
 
 
 # For Windows PowerShell 5.1, which every supported Windows has.
-SCRIPT = r"""param([string]$Verb = 'boot')
+_SETUP = r"""param([string]$Verb = 'boot', [string]$Serial = '', [long]$Bytes = 0)
 $ErrorActionPreference = 'Stop'
 $folder = Join-Path $env:ProgramData 'vmrole'
 $plan = Join-Path $folder 'vmrole.json'
@@ -234,7 +232,8 @@ function Invoke-All($commands, [string]$when) {
         if ($command.when -eq $when) { Invoke-Planned $command $number }
     }
 }
-
+"""
+_MAIN = r"""
 function Invoke-Setup($told) {
     foreach ($file in $told.files) { Write-PlannedFile $file }
     Add-Keys @($told.keys)
@@ -254,7 +253,9 @@ function Invoke-Setup($told) {
     Invoke-All $told.commands 'first_boot'
 }
 
-# What is secret goes as soon as it is used; the commands of every boot stay.
+function Read-Plan { Get-Content -Raw -LiteralPath $plan | ConvertFrom-Json }
+
+# What is secret goes as soon as it is used; the disks and the commands of every boot stay.
 function Remove-Secrets($told) {
     $told.files = @(); $told.certificates = @()
     $told.commands = @($told.commands | Where-Object { $_.when -ne 'first_boot' })
@@ -270,16 +271,17 @@ function Start-Boot {
     if (Test-Path -LiteralPath $path) {
         $state.setup = [string](Get-Content -Raw -LiteralPath $path | ConvertFrom-Json).setup
     }
-    $told = Get-Content -Raw -LiteralPath $plan | ConvertFrom-Json
+    $told = Read-Plan
     $step = 'setup'
     try {
         if ($state.setup -ne 'done') {
             if ($state.setup -eq 'failed') { return }
             $state.setup = 'running'; Save-State
+            Mount-All $told.disks
             Invoke-Setup $told
             $state.setup = 'done'
             Remove-Secrets $told
-        }
+        } else { $step = 'start_up'; Mount-All $told.disks }
         $step = 'start_up'; $state.start_up = 'running'; Save-State
         Invoke-All $told.commands 'every_boot'
         Invoke-All $told.commands 'start_up'
@@ -290,5 +292,10 @@ function Start-Boot {
     }
 }
 
-if ($Verb -eq 'install') { Install-Vmrole } else { Start-Boot }
+switch ($Verb) {
+    'install' { Install-Vmrole }
+    'grow' { Expand-One (Read-Plan).disks $Serial $Bytes }
+    default { Start-Boot }
+}
 """
+SCRIPT = _SETUP.rstrip() + "\n" + FUNCTIONS.rstrip() + "\n" + _MAIN

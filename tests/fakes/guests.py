@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.runtime import read_revision
 from orchestrator.errors import AgentSilent
-from orchestrator.model.spec import Ready, Via
+from orchestrator.model.spec import LINUX, Ready, Via
 from orchestrator.model.world import GuestSeen, Power
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class FakeGuests:
             raise AgentSilent(f"the guest agent of {machine} does not answer")
         self._restarted.setdefault(f"{machine}-boot-{domain.boots}", []).append(services)
 
-    def grow(self, host: FakeHost, machine: MachineId, disk: Disk) -> None:
+    def grow(self, host: FakeHost, machine: MachineId, disk: Disk, *, system: str = LINUX) -> None:  # noqa: ARG002
         seen = self.look(host, machine, dip="", ready=Ready(), known_boot=None)
         if not seen.boot_id:
             raise AgentSilent(f"the guest agent of {machine} does not answer: {disk.name} is not grown")

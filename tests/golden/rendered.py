@@ -124,7 +124,8 @@ def _runner() -> str:
 
 
 def _unattend(name: str) -> str:
-    asked = MachineSpec(DIGEST, Size(), WINDOWS_SETUP, platform=Platform("windows"), ports=(80, 3389))
+    disks = (replace(DISKS[0], mount="D:\\"), replace(DISKS[1], mode="0700"))
+    asked = MachineSpec(DIGEST, Size(), WINDOWS_SETUP, disks, Platform("windows"), (80, 3389))
     return windows_seed(record(machine=asked), runtime.document(record(machine=asked), AROUND), reveal, SUBNET)[
         name
     ].decode("utf-8-sig")

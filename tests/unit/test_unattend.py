@@ -19,12 +19,13 @@ from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import InstanceId
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Certificate, Command, File, Join, Setup, Shell, User, When
-from orchestrator.model.spec import Disk, DiskKind, Endpoint, Platform, Size
+from orchestrator.model.spec import Endpoint, Platform, Size
 from orchestrator.model.vicinity import Vicinity
+from orchestrator.model.winpath import windows_path
 from orchestrator.render import unattend, winpe
 from orchestrator.render.answerfile import NS, PASSES, WCM, Component, Setting, document, hidden, parsed
 from orchestrator.render.winlocale import windows_keyboard, windows_locale
-from orchestrator.render.winscript import plan, quoted, windows_path
+from orchestrator.render.winscript import plan, quoted
 from orchestrator.render.winzones import windows_zone
 from tests.fakes.build import DIGEST, HELLO, deployment, record, role, service
 
@@ -334,7 +335,6 @@ def test_what_windows_cannot_be_told_is_found_before_anything_is_done():
     }  # fmt: skip
     assert "roles.web.setup.administrator_password" in problems(Setup())
     assert "roles.averylongrolename.setup.hostname" in problems(replace(FULL, hostname=""), "averylongrolename")
-    assert "roles.web" in problems(FULL, disks=(Disk("a", DiskKind.VOLUME, 1, "/a"),))
 
 
 def test_linux_is_asked_for_nothing_of_that():
