@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator.convert import checking, pairing
+from orchestrator.convert import checking, leftovers, pairing
 from orchestrator.convert.grammar import CONFIGURATION, DEFINITION
 from orchestrator.convert.names import Names, as_name
 from orchestrator.convert.report import Draft, Kind
@@ -22,12 +22,6 @@ FAMILIES = {
     "1": "windows-server-2008-sp2", "2": "windows-server-2008-r2", "3": "windows-server-2012",
     "4": "windows-server-2012-r2", "5": "windows-server-2016", "6": "windows-server-2019", "7": "windows-server-2022",
 }  # fmt: skip
-_NETWORK = {
-    "AccessControls": "who may reach the VIP is not filtered here",
-    "EndpointAcls": "who may reach the VIP is not filtered here",
-    "VirtualNetworkSite": "a deployment has a network of its own",
-    "AddressAssignments": "DIPs and the VIP are given by vmrole",
-}
 
 
 def check(pair: Pair) -> None:
@@ -94,16 +88,32 @@ def _traffic(pair: Pair, made: Mapping[str, RoleDraft], draft: Draft) -> list[ob
 def _rest(pair: Pair, draft: Draft) -> None:
     definition, configuration = pair.definition, pair.configuration
     if definition.get("topologyChangeDiscovery"):
-        text = "instances find each other by DNS, and are not told of changes"
+        text = f"{definition.get('topologyChangeDiscovery')}: instances find each other by DNS"
         draft.note(Kind.DROPPED, "topologyChangeDiscovery", text, definition.line)
-    if count := definition.get("upgradeDomainCount"):
-        text = f"{count} upgrade domains became upgrade.max_unavailable of each role"
-        draft.note(Kind.CHANGED, "upgradeDomainCount", text, definition.line)
-    used = {e.get("loadBalancerProbe").casefold() for r in pair.roles() for e in r.all("Endpoints", "InputEndpoint")}
+    for document in (definition, configuration):
+        if document is not None and (version := document.get("schemaVersion")):
+            text = f"{version}: says which SDK the file was written for"
+            draft.note(Kind.DROPPED, f"{document.name}/schemaVersion", text, document.line)
+    used = {
+        endpoint.get("loadBalancerProbe").casefold()
+        for role in pair.roles()
+        for group in pairing.GROUPS
+        for endpoint in role.all(group, "InputEndpoint")
+    }
     for probe in definition.all("LoadBalancerProbes", "LoadBalancerProbe"):
         if probe.get("name").casefold() not in used:
             draft.note(Kind.DROPPED, probe.get("name"), "no endpoint uses this probe", probe.line)
-    for group in configuration.all("NetworkConfiguration") if configuration else ():
-        for child in group.children:
-            if child.name in _NETWORK:
-                draft.note(Kind.DROPPED, child.name, _NETWORK[child.name], child.line)
+    if configuration is not None:
+        _rest_of_configuration(configuration, draft)
+
+
+def _rest_of_configuration(configuration: Element, draft: Draft) -> None:
+    if configuration.get("osFamily") or configuration.get("osVersion"):
+        said = f"{configuration.get('osFamily') or '1'}, version {configuration.get('osVersion') or '*'}"
+        draft.note(Kind.CHANGED, "osFamily", f"{said}: only the name of an image comes of it", configuration.line)
+    for network in configuration.all("NetworkConfiguration"):
+        leftovers.tell(network, leftovers.OF_THE_NETWORK, "NetworkConfiguration", draft)
+        for group in network.all("AddressAssignments"):
+            leftovers.tell(group, leftovers.OF_THE_NETWORK, "AddressAssignments", draft)
+        for server in network.all("Dns", "DnsServers", "DnsServer"):
+            draft.note(Kind.CHANGED, server.get("name"), "is only an address in setup.dns: it has no name", server.line)

@@ -19,7 +19,8 @@ _NAMESPACE = re.compile(r"https?://schemas\.microsoft\.com/ServiceHosting/[0-9]{
 _NAMED_BY = {"Import": "moduleName"}  # what must not be there twice in one parent, if it is not `name`
 _UNIQUE = {
     "LoadBalancerProbe", "WebRole", "WorkerRole", "VirtualMachineRole", "Certificate", "Setting", "InputEndpoint",
-    "InternalEndpoint", "InstanceInputEndpoint", "LocalStorage", "Role", "AccessControl", "Import",
+    "InternalEndpoint", "InstanceInputEndpoint", "LocalStorage", "Role", "AccessControl", "Import", "Site",
+    "LoadBalancer",
 }  # fmt: skip
 _FAMILY = {
     "WorkerRole": "WebRole",

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator.convert.names import Names
-from orchestrator.convert.pairing import public_ports, same
+from orchestrator.convert.pairing import endpoints_of, public_ports, same
 from orchestrator.convert.report import Draft, Kind, Path_
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ class Endpoints:
         self._free = FIRST_FREE
         self.value: dict[str, object] = {}
         self.given: dict[str, list[str]] = {}
-        for group in role.all("Endpoints"):
-            for endpoint in group.children:
-                self._add(endpoint)
+        for endpoint in endpoints_of(role):
+            self._add(endpoint)
 
     def _subject(self, endpoint: Element) -> str:
         return f"{self._role.get('name')}/{endpoint.get('name')}"
@@ -66,6 +65,7 @@ class Endpoints:
             fields["check"] = self._check(probe, protocol, target)
         if endpoint.get("ignoreRoleInstanceStatus").lower() in {"true", "1"}:
             fields["ignore_instance_status"] = True
+        fields |= self._of_the_balancer(endpoint)
         given = self._put(endpoint, fields)
         if local == "*":
             text = f"localPort is *: any free port; say which one the program listens on (it is {target} here)"
@@ -73,6 +73,20 @@ class Endpoints:
         if protocol == "https":
             told = f"https ends in the instance, as before: it needs the certificate {endpoint.get('certificate')}"
             self._draft.comment((*self._path, given), told)
+
+    def _of_the_balancer(self, endpoint: Element) -> dict[str, object]:
+        fields: dict[str, object] = {}
+        if endpoint.get("loadBalancerDistribution").lower() in {"sourceip", "sourceipprotocol"}:
+            fields["balance"] = "source"
+        if minutes := endpoint.get("idleTimeoutInMinutes"):
+            fields["idle_timeout"] = f"{minutes}m"
+        if name := endpoint.get("loadBalancer"):
+            text = f"was on the internal load balancer {name}: on the VIP it is reached from outside, too"
+            self._draft.note(Kind.DECIDE, self._subject(endpoint), text, endpoint.line)
+        if endpoint.get("enableDirectServerReturn").lower() in {"true", "1"}:
+            text = "enableDirectServerReturn: answers go through HAProxy as requests do"
+            self._note(Kind.DROPPED, endpoint, text)
+        return fields
 
     def _probe(self, name: str) -> Element | None:
         probes = self._pair.definition.all("LoadBalancerProbes", "LoadBalancerProbe")

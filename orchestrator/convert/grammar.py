@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 _BOTH_PROTOCOLS = "protocol!:tcp|udp"
 _DEFINITION = f"""
-ServiceDefinition | name! topologyChangeDiscovery:blast|upgradedomainwalk upgradeDomainCount:1-100 schemaVersion | \
+ServiceDefinition | name! topologyChangeDiscovery:blast|upgradedomainwalk upgradeDomainCount:1-20 schemaVersion | \
 LoadBalancerProbes WebRole* WorkerRole* VirtualMachineRole* NetworkTrafficRules
 LoadBalancerProbes |  | LoadBalancerProbe*
 LoadBalancerProbe | name! protocol!:http|tcp path port:port intervalInSeconds:5-2147483647 \
 timeoutInSeconds:11-2147483647 |
 WebRole | name! vmsize enableNativeCodeExecution:bool | Certificates ConfigurationSettings Imports Endpoints \
-LocalResources LocalStorage* Runtime Sites Startup Contents
+InputEndpoints LocalResources LocalStorage* Runtime Sites Startup Contents
 WorkerRole | name! vmsize enableNativeCodeExecution:bool | Certificates ConfigurationSettings Imports Endpoints \
-LocalResources LocalStorage* Runtime Startup Contents
+InputEndpoints LocalResources LocalStorage* Runtime Startup Contents
 VirtualMachineRole | name! vmsize | Certificates ConfigurationSettings Imports \
 Endpoints LocalResources LocalStorage* Runtime Startup
 Certificates |  | Certificate*
@@ -28,9 +28,11 @@ ConfigurationSettings |  | Setting*
 Setting | name! |
 Imports |  | Import*
 Import | moduleName! |
+InputEndpoints |  | InputEndpoint* InternalEndpoint*
 Endpoints |  | InputEndpoint* InternalEndpoint* InstanceInputEndpoint*
 InputEndpoint | name! protocol!:http|https|tcp|udp port!:port localPort:port* certificate \
-ignoreRoleInstanceStatus:bool loadBalancerProbe enableDirectServerReturn:bool |
+ignoreRoleInstanceStatus:bool loadBalancerProbe enableDirectServerReturn:bool idleTimeoutInMinutes:4-30 \
+loadBalancer loadBalancerDistribution:sourceip|sourceipprotocol|none |
 InternalEndpoint | name! protocol!:http|https|tcp|udp|any port:port* | FixedPort FixedPortRange
 InstanceInputEndpoint | name! localPort!:port {_BOTH_PROTOCOLS} | AllocatePublicPortFrom!
 AllocatePublicPortFrom |  | FixedPortRange!
@@ -44,11 +46,11 @@ Variable | name! value | RoleInstanceValue
 RoleInstanceValue | xpath |
 EntryPoint |  | NetFxEntryPoint ProgramEntryPoint
 NetFxEntryPoint | assemblyName! targetFrameworkVersion! |
-ProgramEntryPoint | any |
+ProgramEntryPoint | commandLine! setReadyOnProcessStart:bool |
 Sites |  | Site*
 Site | name! physicalDirectory | VirtualApplication* VirtualDirectory* Bindings
-VirtualApplication | any | VirtualApplication* VirtualDirectory*
-VirtualDirectory | any | VirtualDirectory*
+VirtualApplication | name! physicalDirectory | VirtualApplication* VirtualDirectory*
+VirtualDirectory | name! physicalDirectory | VirtualDirectory*
 Bindings |  | Binding*
 Binding | name! endpointName! hostHeader |
 Startup | priority:0-2147483647 | Task*
@@ -65,7 +67,7 @@ WhenSource | matches:anyrule | FromRole*
 FromRole | roleName! |
 """
 _CONFIGURATION = """
-ServiceConfiguration | serviceName! osFamily osVersion schemaVersion | Role* NetworkConfiguration
+ServiceConfiguration | serviceName! osFamily:1-7 osVersion schemaVersion | Role* NetworkConfiguration
 Role | name! vmName | OsImage Instances! ConfigurationSettings Certificates GuestAgentSettings guestAgentSettings
 OsImage | href! |
 Instances | count!:0-1000000 |
@@ -75,12 +77,13 @@ Certificates |  | Certificate*
 Certificate | name! thumbprint! thumbprintAlgorithm! |
 GuestAgentSettings | any |
 guestAgentSettings | any |
-NetworkConfiguration |  | AccessControls EndpointAcls Dns VirtualNetworkSite AddressAssignments
+NetworkConfiguration |  | AccessControls EndpointAcls Dns VirtualNetworkSite AddressAssignments \
+LoadBalancers
 AccessControls |  | AccessControl*
 AccessControl | name! | Rule*
 Rule | order! action!:permit|deny remoteSubnet! description |
 EndpointAcls |  | EndpointAcl*
-EndpointAcl | role! endpoint! accessControl! |
+EndpointAcl | role! endpoint endPoint accessControl! |
 Dns |  | DnsServers
 DnsServers |  | DnsServer*
 DnsServer | name! IPAddress!:ipv4 |
@@ -90,9 +93,12 @@ InstanceAddress | roleName! | Subnets PublicIPs
 Subnets |  | Subnet*
 Subnet | name! |
 PublicIPs |  | PublicIP*
-PublicIP | any |
+PublicIP | name! domainNameLabel idleTimeoutInMinutes:4-30 |
 ReservedIPs |  | ReservedIP*
 ReservedIP | name! |
+LoadBalancers |  | LoadBalancer*
+LoadBalancer | name! | FrontendIPConfiguration!
+FrontendIPConfiguration | type!:private|public subnet staticVirtualNetworkIPAddress:ipv4 |
 """
 
 

@@ -32,15 +32,17 @@ class Names:
         self._otherwise = otherwise
         self._letter = "r" if are_roles else ""
         self._taken: set[str] = set()
+        self._count: dict[str, int] = {}
 
     def give(self, text: str) -> str:
         wanted = as_name(text, self._otherwise)
-        name, count = wanted, 1
+        name, count = wanted, self._count.get(wanted, 1)
         while self._is_taken(name):
             count += 1
             tail = f"-{self._letter}{count}"
             name = wanted[: LENGTH - len(tail)].rstrip("-") + tail
         self._taken.add(name)
+        self._count[wanted] = count
         return name
 
     def _is_taken(self, name: str) -> bool:

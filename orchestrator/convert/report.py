@@ -42,12 +42,15 @@ class Draft:
 
     value: dict[str, object] = field(default_factory=dict)
     comments: dict[Path_, list[str]] = field(default_factory=dict)
-    notes: list[Note] = field(default_factory=list)
+    told: dict[Note, None] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[Note]:
+        """In the order that they came in, none twice."""
+        return list(self.told)
 
     def note(self, kind: Kind, subject: str, text: str, at: int = 0) -> None:
-        found = Note(kind, subject, text, at)
-        if found not in self.notes:
-            self.notes.append(found)
+        self.told.setdefault(Note(kind, subject, text, at))
 
     def comment(self, path: Path_, text: str) -> None:
         """A comment above the field at ``path``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from orchestrator.convert import leftovers
 from orchestrator.convert.endpoints import Endpoints
 from orchestrator.convert.names import Names, as_name, as_secret
 from orchestrator.convert.pairing import PLUGIN, instances
@@ -19,15 +20,9 @@ if TYPE_CHECKING:
 MIN_DISK_MIB = 16
 MAX_INSTANCES = 200
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-_SECRETIVE = re.compile(r"password|secret|accountkey|connectionstring|sharedaccess", re.IGNORECASE)
 _ROOTS = {"root", "authroot", "ca"}
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
-_DROPPED = {
-    "Sites": "web sites and their bindings belong to IIS in the image",
-    "Imports": "modules of Azure's guest agent: an image for vmrole has its own means",
-    "Runtime": "there is no role host process: what the image starts by itself is the role",
-    "Contents": "content has to be in the image, or in setup.files",
-}
+SECRETS = "/etc/vmrole/secrets"  # on Windows below C:, and for administrators only
 
 
 class RoleDraft:
@@ -38,6 +33,7 @@ class RoleDraft:
         self.configured = pair.configured(role)
         self.path: Path_ = ("roles", name)
         self.endpoints = Endpoints(pair, role, self.path, draft)
+        self.files: list[object] = []
 
     def note(self, kind: Kind, what: str, text: str, at: int = 0) -> None:
         self.draft.note(kind, f"{self.role.get('name')}/{what}", text, at)
@@ -48,7 +44,7 @@ class RoleDraft:
             "endpoints": self.endpoints.value,
             "setup": self._setup(),
             "local_storage": self._storage(),
-            "upgrade": self._upgrade(int(str(found["instances"]))),
+            "upgrade": self._upgrade(),
         }
         self._dropped()
         return found | {key: part for key, part in parts.items() if part}
@@ -75,12 +71,14 @@ class RoleDraft:
         return {"vcpus": cpus, "memory": memory_text(memory)}
 
     def _setup(self) -> dict[str, object]:
+        settings = self._settings()
         parts = {
             "hostname": self._hostname(),
+            "files": self.files,
             "startup_tasks": self._tasks(),
             **self._certificates(),
             "dns": self._dns(),
-            "settings": self._settings(),
+            "settings": settings,
         }
         return {key: part for key, part in parts.items() if part}
 
@@ -101,15 +99,23 @@ class RoleDraft:
             elif not _SETTING.fullmatch(name):
                 why = "its name is not letters, digits, _ . - (or starts with a digit)"
                 self.note(Kind.DROPPED, name, why, setting.line)
+            elif leftovers.is_secretive(name, value):
+                self._secret_setting(setting)
             else:
                 found[name] = escaped(value)
-                if _SECRETIVE.search(name) or _SECRETIVE.search(value):
-                    text = "may be a secret: everybody who reads the service file, or the instance's settings, has it"
-                    self.note(Kind.SECRET, name, text, setting.line)
         if self.configured is None and (declared := list(self.role.all("ConfigurationSettings", "Setting"))):
             told = ", ".join(setting.get("name") for setting in declared)
             self.draft.decide((*self.path, "image"), f"{self.role.get('name')}/settings", f"setup.settings of {told}")
         return found
+
+    def _secret_setting(self, setting: Element) -> None:
+        """A setting is in the instance's settings for everybody there: what may be a secret is a file of its own."""
+        name, secret = setting.get("name"), as_secret(self.name, setting.get("name"))
+        path = f"{SECRETS}/{name}"
+        self.draft.comment((*self.path, "setup", "files", len(self.files)), f"the setting {name}")
+        text = f"may be a secret, and is not written into the file: `vmrole secret set {secret}`; it becomes {path}"
+        self.note(Kind.SECRET, name, text, setting.line)
+        self.files.append({"path": path, "secret": f"store:{secret}", "mode": "0600"})
 
     def _certificates(self) -> dict[str, list[object]]:
         """Only the thumbprint is in the files: the certificate itself has to be put into the secret store."""
@@ -126,6 +132,9 @@ class RoleDraft:
             told = f"is not in these files: `vmrole secret set {secret}` takes it (PEM, or PKCS #12 for Windows)"
             self.note(Kind.SECRET, f"certificate {element.get('name')}", told, element.line)
             found[kind].append({"name": name, "secret": f"store:{secret}"})
+            if rights := element.get("permissionLevel"):
+                why = f"{rights}: the key is for the system's administrators"
+                self.note(Kind.DROPPED, f"certificate {element.get('name')}/permissionLevel", why, element.line)
         for given in self.configured.all("Certificates", "Certificate") if self.configured else ():
             if given.get("name").startswith(PLUGIN):
                 self.note(Kind.DROPPED, given.get("name"), "belongs to a module of Azure's guest agent", given.line)
@@ -150,6 +159,8 @@ class RoleDraft:
             told = "the files it names were in the role's package: they have to be in the image, or in setup.files"
             self.draft.decide(here, f"{self.role.get('name')}/{name}", told, task.line)
             self._variables(task, here, name)
+            if leftovers.is_secretive("", command):
+                self.note(Kind.SECRET, name, "the command may hold a secret, and is in the service file", task.line)
             if task.get("executionContext", "limited").lower() == "limited":
                 self.note(Kind.CHANGED, name, "runs with all rights: there is no limited context", task.line)
             found.append({"name": name, "run": escaped(command)})
@@ -158,7 +169,8 @@ class RoleDraft:
     def _variables(self, task: Element, here: Path_, name: str) -> None:
         for variable in task.all("Environment", "Variable"):
             origin = variable.first("RoleInstanceValue")
-            value = f"the value at {origin.get('xpath')}" if origin else repr(variable.get("value"))
+            said = leftovers.shown("value", variable.get("value"), variable)
+            value = f"the value at {origin.get('xpath')}" if origin else repr(said)
             self.draft.comment(here, f"it had the variable {variable.get('name')} = {value}")
             text = f"variable {variable.get('name')} is not set: set it in the command, or in the image"
             self.note(Kind.DROPPED, name, text, variable.line)
@@ -184,23 +196,20 @@ class RoleDraft:
         servers = [server.get("IPAddress").strip() for server in configuration.all(*path)] if configuration else []
         return {"servers": servers} if servers else {}
 
-    def _upgrade(self, count: int) -> dict[str, object]:
-        """As many away at once as an upgrade domain would have had instances."""
+    def _upgrade(self) -> dict[str, object]:
         said = self.pair.definition.get("upgradeDomainCount")
-        if not said:
-            return {}
-        self.draft.comment((*self.path, "upgrade"), f"as with {said} upgrade domains")
-        return {"max_unavailable": -(-count // int(said))}
+        return {"domains": int(said)} if said else {}
 
     def _dropped(self) -> None:
-        for child in self.role.children:
-            if child.name in _DROPPED:
-                self.note(Kind.DROPPED, child.name, _DROPPED[child.name], child.line)
+        for element in (self.role, self.configured):
+            if element is not None:
+                leftovers.tell(element, leftovers.OF_A_ROLE, self.role.get("name"), self.draft)
         if self.role.get("enableNativeCodeExecution").lower() in {"false", "0"}:
             self.note(Kind.DROPPED, "enableNativeCodeExecution", "there is no partial trust here", self.role.line)
-        for child in self.configured.children if self.configured else ():
-            if child.name.lower() == "guestagentsettings":
-                self.note(Kind.DROPPED, child.name, "Azure's guest agent is not in the image", child.line)
+        for startup in self.role.all("Startup"):
+            if startup.get("priority"):
+                text = f"{startup.get('priority')}: tasks run one after the other, in the order of the file"
+                self.note(Kind.DROPPED, "Startup/priority", text, startup.line)
 
     def image(self, chosen: str, of_family: str) -> str:
         """``chosen`` by an option, else the disk that a VM role names, else a name made of the guest OS family."""

@@ -18,6 +18,7 @@ _GIB = {
     "d48_v3": (48, 192), "d64_v3": (64, 256),
     "e2_v3": (2, 16), "e4_v3": (4, 32), "e8_v3": (8, 64), "e16_v3": (16, 128), "e32_v3": (32, 256),
     "e48_v3": (48, 384), "e64_v3": (64, 432),
+    "f1": (1, 2), "f2": (2, 4), "f4": (4, 8), "f8": (8, 16), "f16": (16, 32),
     "g1": (2, 28), "g2": (4, 56), "g3": (8, 112), "g4": (16, 224), "g5": (32, 448),
     "h8": (8, 56), "h16": (16, 112), "h8m": (8, 112), "h16m": (16, 224), "h16r": (16, 112), "h16mr": (16, 224),
 }  # fmt: skip
@@ -26,7 +27,8 @@ DEFAULT = "Small"
 
 def size_of(name: str) -> tuple[int, int] | None:
     """(CPUs, MiB) of ``Small``, ``A5``, ``Standard_D2_v2``, ``Basic_A1``; None if there is no such size."""
-    bare = re.sub(r"^(?:standard|basic)_", "", name.strip().casefold())
+    bare = re.sub(r"^(?:standard|basic)_|_promo$", "", name.strip().casefold())
+    bare = re.sub(r"^(d|g|f)s([0-9])|^(e[0-9]+|d[0-9]+|f[0-9]+)s(?=_|$)", r"\1\3\2", bare)  # with SSDs: DS3, D4s_v3
     found = _GIB.get(_CLASSIC.get(bare, bare))
     return (found[0], int(found[1] * 1024)) if found else None
 

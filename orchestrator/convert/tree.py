@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_DEPTH = 60
-MAX_ELEMENTS = 50_000
+MAX_ELEMENTS = 10_000
 
 
 @dataclass
@@ -28,7 +28,11 @@ class Element:
     line: int
     column: int
     children: list[Element] = field(default_factory=list)
-    text: str = ""
+    parts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
 
     def all(self, *names: str) -> Iterator[Element]:
         """What is below, level by level, by name; ``a, b`` is every b in every a."""
@@ -82,7 +86,7 @@ class _Builder:
 
     def characters(self, text: str) -> None:
         if self.open:
-            self.open[-1].text += text
+            self.open[-1].parts.append(text)
 
     def doctype(self, *_declaration: object) -> None:
         raise _Stop("has a document type (<!DOCTYPE …>), which no such file needs")

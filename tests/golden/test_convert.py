@@ -7,6 +7,7 @@ from orchestrator.convert.checking import _NAMESPACE
 from orchestrator.convert.grammar import CONFIGURATION, DEFINITION
 from orchestrator.convert.tree import Element, read
 
+from .azure_fates import fates
 from .convert_pairs import ALONE, FOLDER, PAIRS, converted, given
 
 
@@ -37,15 +38,38 @@ def every(element: Element) -> list[Element]:
     return [element, *(found for child in element.children for found in every(child))]
 
 
-@pytest.mark.parametrize(("grammar", "ending"), [(DEFINITION, "csdef"), (CONFIGURATION, "cscfg")])
-def test_every_element_and_attribute_of_the_schema_is_in_a_pair(grammar, ending):
-    """The exceptions are what the original's users could not write, or spelled in two ways."""
-    files = [file for name in PAIRS for file in given(name) if file.name.endswith(ending)]
-    elements = [found for file in files for found in every(read(file.data, file.name))]
-    seen = {(found.name, attribute) for found in elements for attribute in found.attributes}
-    known = {(name, attribute) for name, rule in grammar.items() for attribute in rule.attributes or ()}
-    assert {found.name for found in elements} >= set(grammar) - {"guestAgentSettings"}
-    assert known - seen - {("LocalStorage", "sizeInMb"), ("InputEndpoint", "enableDirectServerReturn")} == set()
+def words_of(text: str) -> str:
+    return " ".join(text.split())
+
+
+def schema() -> set[str]:
+    """ELEMENT/ATTRIBUTE of each attribute of both grammars; ELEMENT of what has none."""
+    rules = [*DEFINITION.items(), *CONFIGURATION.items()]
+    named = {f"{name}/{attribute}" for name, rule in rules for attribute in rule.attributes or ()}
+    return named | {name for name, rule in rules if not rule.attributes} - {n.split("/")[0] for n in named}
+
+
+def test_the_fate_of_every_element_and_attribute_of_the_schema_is_known():
+    assert set(fates()) == schema()
+
+
+@pytest.mark.parametrize("what", fates())
+def test_what_a_pair_says_is_taken_over_or_told(what):
+    """The pair has it, and the words for it are in what was made of that pair."""
+    number, where, words = fates()[what]
+    (name,) = (pair for pair in PAIRS if pair.startswith(f"{number}-"))
+    element, _, attribute = what.partition("/")
+    found = [e for file in given(name) for e in every(read(file.data, file.name)) if e.name == element]
+    assert any(not attribute or attribute in e.attributes for e in found)
+    made = converted(name)
+    text = made.text if where == "yaml" else "".join(f"{note}\n" for note in made.notes)
+    assert words_of(words) in words_of(text)
+
+
+def test_no_secret_of_a_pair_is_written_or_told():
+    made = converted("16-secrets")
+    assert "canary" not in made.text + str(made.value) + "".join(map(str, made.notes))
+    assert any(b"canary" in file.data for file in given("16-secrets"))
 
 
 def test_every_pair_is_in_a_namespace_of_azures_or_in_none():

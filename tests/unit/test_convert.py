@@ -1,6 +1,8 @@
 """What is wrong in a file is told with line and column, all at once; what is told apart, and what is never written."""
 
+import contextlib
 import json
+import time
 
 import pytest
 import yaml
@@ -13,7 +15,7 @@ from orchestrator.cli import root
 from orchestrator.config.servicefile import parse
 from orchestrator.convert.files import MAX_BYTES, Given, Wishes, convert
 from orchestrator.convert.names import Names, as_name
-from orchestrator.convert.sizes import memory_text, size_of
+from orchestrator.convert.sizes import _CLASSIC, _GIB, memory_text, size_of
 from orchestrator.convert.yamltext import written
 from orchestrator.errors import InvalidInput, UserError
 from orchestrator.model.names import is_name, parse_instance_name
@@ -70,11 +72,44 @@ def problems(*texts: str) -> list[tuple[str, int, int, str]]:
         ("<Endpoints><InputEndpoint name='a' protocol='tcp' port='1'/>\n"
          "<InputEndpoint name='b' protocol='http' port='1'/>"
          "</Endpoints>", 4, 1, "port 1 is given twice"),
+        ("<Endpoints>\n<InternalEndpoint name='a' protocol='any'><FixedPort port='9'/></InternalEndpoint>\n"
+         "<InternalEndpoint name='b' protocol='udp'><FixedPortRange min='8' max='10'/></InternalEndpoint></Endpoints>",
+         5, 1, "port 9 is given twice: endpoint 'a'"),
+        ("<Endpoints>\n<InternalEndpoint name='a' protocol='tcp' port='8'><FixedPort port='9'/></InternalEndpoint>"
+         "</Endpoints>", 4, 1, "says its port twice"),
+        ("<Endpoints>\n<InputEndpoint name='a' protocol='tcp' port='1' loadBalancer='x'/></Endpoints>",
+         4, 1, "there is no <LoadBalancer> 'x' in file1"),
+        ("<Endpoints>\n<InputEndpoint name='a' protocol='tcp' port='1' idleTimeoutInMinutes='3'/></Endpoints>",
+         4, 1, "4 to 30"),
+        ("<InputEndpoints>\n<InputEndpoint name='a' protocol='tcp' port='1' loadBalancerProbe='p'/></InputEndpoints>",
+         4, 1, "'p'"),
+        ("</WorkerRole><NetworkTrafficRules>\n<OnlyAllowTrafficTo><Destinations/></OnlyAllowTrafficTo>"
+         "</NetworkTrafficRules><WorkerRole name='q'>", 4, 1, "needs <AllowAllTraffic> or <WhenSource>"),
     ],
 )  # fmt: skip
 def test_a_problem_has_its_place(inside, line, column, told):
     found = problems(csdef(inside), CSCFG)
     assert any((at, col) == (line, column) and told in text for _file, at, col, text in found), found
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        ("<EndpointAcls><EndpointAcl role='r' endpoint='e' accessControl='a'/></EndpointAcls>", "has no endpoint 'e'"),
+        (
+            "<EndpointAcls><EndpointAcl role='r' endpoint='e' accessControl='a'/></EndpointAcls>",
+            "no <AccessControl> 'a'",
+        ),
+        ("<EndpointAcls><EndpointAcl role='r' accessControl='a'/></EndpointAcls>", "needs the attribute endpoint"),
+        ("<AddressAssignments><InstanceAddress roleName='q'/></AddressAssignments>", "there is no role 'q'"),
+        ("<Dns><DnsServers><DnsServer name='a' IPAddress='10.0.0.256'/></DnsServers></Dns>", "must be an IPv4 address"),
+        ("<LoadBalancers><LoadBalancer name='a'/></LoadBalancers>", "needs <FrontendIPConfiguration> in it"),
+    ],
+)
+def test_what_is_wrong_in_a_network_has_its_place(network, told):
+    end = "</ServiceConfiguration>"
+    found = problems(csdef(""), CSCFG.replace(end, f"<NetworkConfiguration>{network}</NetworkConfiguration>{end}"))
+    assert any((file, line) == ("file1", 3) and told in text for file, line, _column, text in found), found
 
 
 def test_every_problem_of_both_files_is_told_at_once():
@@ -104,6 +139,24 @@ def test_a_pit_of_elements_is_refused():
     assert "nested too deeply" in problems("<ServiceDefinition>" + "<a>" * 100_000)[0][3]
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<a/>" * 20_000,
+        ("x" * 100 + "<a/>") * 9_000,
+        "".join(f"<WorkerRole name='w.{n}'/>" for n in range(9_000)),
+        "<WorkerRole name='w'><Endpoints>" + "".join(
+            f"<InternalEndpoint name='{n}' protocol='tcp'/>" for n in range(3_000)) + "</Endpoints></WorkerRole>",
+    ],
+    ids=["elements", "texts", "roles", "endpoints"],
+)  # fmt: skip
+def test_a_huge_file_takes_no_long_time(inside):
+    began = time.process_time()
+    with contextlib.suppress(UserError):
+        made(f"<ServiceDefinition name='a'>{inside}</ServiceDefinition>")
+    assert time.process_time() - began < 20
+
+
 @pytest.mark.parametrize("texts", [[CSCFG], [csdef(""), csdef("")], ["service: a"], [""], ["<a/>" + " " * MAX_BYTES]])
 def test_a_wrong_set_of_files_is_refused(texts):
     with pytest.raises(UserError):
@@ -122,11 +175,19 @@ def test_a_definition_alone_leaves_the_count_to_a_person():
     [
         ("ExtraSmall", (1, 768)), ("Small", (1, 1792)), ("Medium", (2, 3584)), ("Large", (4, 7168)),
         ("ExtraLarge", (8, 14336)), ("A7", (8, 57344)), ("Standard_D2", (2, 7168)), ("standard_d14_V2", (16, 114688)),
-        ("Basic_A1", (1, 1792)), ("Gigantic", None), ("", None),
+        ("Basic_A1", (1, 1792)), ("Standard_DS14", (16, 114688)), ("Standard_DS3_v2_Promo", (4, 14336)),
+        ("Standard_D4s_v3", (4, 16384)), ("A11", (16, 114688)), ("Gigantic", None), ("s", None), ("", None),
     ],
 )  # fmt: skip
 def test_sizes_are_those_of_the_documentation(name, size):
     assert size_of(name) == size
+
+
+@pytest.mark.parametrize("name", sorted({*_CLASSIC, *_GIB}))
+def test_up_takes_every_size(name):
+    text = f"<ServiceDefinition name='s'><WorkerRole name='r' vmsize='{name}'/></ServiceDefinition>"
+    (role,) = parse(made(text).text, "f").roles
+    assert (role.size.vcpus, role.size.memory_mib) == size_of(name)
 
 
 def test_memory_is_written_as_people_write_it():
