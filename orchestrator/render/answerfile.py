@@ -98,13 +98,26 @@ def parsed(text: str) -> etree._Element:
     if root.getroottree().docinfo.doctype or root.tag != _tag("unattend"):
         raise Refused(f"the answer file has no <unattend> in the namespace {NS}, or a DOCTYPE", hint)
     for step in root:
-        if step.tag not in {_tag("settings"), "{urn:schemas-microsoft-com:cpi}offlineImage"}:
-            raise Refused(f"the answer file has {step.tag!r} below <unattend>", hint)
-        if step.tag == _tag("settings") and step.get("pass") not in PASSES:
-            raise Refused(f"the answer file has a pass {step.get('pass')!r}", f"the passes are {', '.join(PASSES)}")
-        if any(part.tag != _tag("component") or not part.get("name") for part in step):
-            raise Refused("the answer file has something else than components with a name in a pass", hint)
+        _check_step(step, hint)
     return root
+
+
+def _check_step(step: etree._Element, hint: str) -> None:
+    here = f"line {step.sourceline} of the answer file"
+    if step.tag not in {_tag("settings"), "{urn:schemas-microsoft-com:cpi}offlineImage"}:
+        raise Refused(f"{here} has {step.tag!r} below <unattend>", hint)
+    if step.tag == _tag("settings") and step.get("pass") not in PASSES:
+        raise Refused(f"{here} has a pass {step.get('pass')!r}", f"the passes are {', '.join(PASSES)}")
+    for part in step:
+        if part.tag != _tag("component") or not part.get("name"):
+            raise Refused(
+                f"line {part.sourceline} of the answer file has {etree.QName(part).localname!r}"
+                " where a pass has components, each with a name",
+                hint,
+            )
+        foreign = next((each for each in part.iter() if not str(each.tag).startswith(f"{{{NS}}}")), None)
+        if foreign is not None:
+            raise Refused(f"line {foreign.sourceline} of the answer file has {foreign.tag!r}, not of {NS}", hint)
 
 
 def _elements(setting: Setting) -> list[etree._Element]:
@@ -126,20 +139,24 @@ def _step(root: etree._Element, name: str) -> etree._Element:
     return found if found is not None else etree.SubElement(root, _tag("settings"), {"pass": name})
 
 
-def _component(step: etree._Element, name: str) -> etree._Element:
-    found = next((part for part in step if part.get("name") == name), None)
-    return found if found is not None else etree.SubElement(step, _tag("component"), {"name": name} | _IDENTITY)
+def _component(step: etree._Element, name: str, identity: dict[str, str] = _IDENTITY) -> etree._Element:
+    """The component of a pass, made if it is not there: one of another architecture is another one."""
+    wanted = identity["processorArchitecture"]
+    same = (part for part in step if part.get("name") == name and part.get("processorArchitecture") == wanted)
+    found = next(same, None)
+    return found if found is not None else etree.SubElement(step, _tag("component"), {"name": name} | identity)
 
 
 def _merge(ours: etree._Element, theirs: etree._Element) -> None:
     """Add the user's components; where one is there, setting by setting. Theirs wins, but lists are joined."""
     for step in theirs.iterchildren(_tag("settings")):
         for component in step.iterchildren(_tag("component")):
-            _settle(_component(_step(ours, step.get("pass", "")), component.get("name", "")), component)
+            identity = {key: str(component.get(key, usual)) for key, usual in _IDENTITY.items()}
+            _settle(_component(_step(ours, step.get("pass", "")), component.get("name", ""), identity), component)
 
 
 def _settle(ours: etree._Element, theirs: etree._Element) -> None:
-    for child in list(theirs.iterchildren(tag=etree.Element)):
+    for child in sorted(theirs.iterchildren(tag=etree.Element), key=_order):
         same = ours.find(str(child.tag))
         if child.get(_ADD) == "add" or same is None:
             ours.append(child)
@@ -148,6 +165,12 @@ def _settle(ours: etree._Element, theirs: etree._Element) -> None:
         else:
             ours.replace(same, child)
     _number(ours)
+
+
+def _order(item: etree._Element) -> int:
+    """The number of an item in its list; 0 for what has none."""
+    text = (item.findtext(_tag("Order")) or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _number(ours: etree._Element) -> None:

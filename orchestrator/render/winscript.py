@@ -260,6 +260,23 @@ function Remove-Secrets($told) {
     $told.files = @(); $told.certificates = @()
     $told.commands = @($told.commands | Where-Object { $_.when -ne 'first_boot' })
     [IO.File]::WriteAllText($plan, (ConvertTo-Json $told -Depth 5))
+    Clear-Answers
+}
+
+# Windows keeps copies of the answer file, less what it takes for secret; and until the one logon that it was told of
+# has been, the password for that.
+function Clear-Answers {
+    foreach ($place in 'Panther\unattend.xml', 'Panther\unattend-original.xml', 'Panther\autounattend.xml',
+            'Panther\Unattend', 'System32\Sysprep\unattend.xml') {
+        $path = Join-Path $env:windir $place
+        if (Test-Path -LiteralPath $path) {
+            Remove-Item -Recurse -Force -ErrorAction SilentlyContinue -LiteralPath $path
+        }
+    }
+    $logon = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon'
+    if (-not (Get-ItemProperty $logon).AutoLogonCount) {
+        Remove-ItemProperty -Path $logon -Name DefaultPassword -ErrorAction SilentlyContinue
+    }
 }
 
 function Start-Boot {
@@ -277,14 +294,16 @@ function Start-Boot {
         if ($state.setup -ne 'done') {
             if ($state.setup -eq 'failed') { return }
             $state.setup = 'running'; Save-State
-            Mount-All $told.disks
-            Invoke-Setup $told
-            $state.setup = 'done'
-            Remove-Secrets $told
+            try {
+                Mount-All $told.disks
+                Invoke-Setup $told
+                $state.setup = 'done'
+            } finally { Remove-Secrets $told }  # setup that failed is not tried again
         } else { $step = 'start_up'; Mount-All $told.disks }
         $step = 'start_up'; $state.start_up = 'running'; Save-State
         Invoke-All $told.commands 'every_boot'
         Invoke-All $told.commands 'start_up'
+        Clear-Answers
         $state.start_up = 'done'; Save-State
     } catch {
         $state[$step] = 'failed'; $state.errors = @([string]$_.Exception.Message); Save-State

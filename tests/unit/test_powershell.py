@@ -56,7 +56,7 @@ CMDLETS = """
 Add-PartitionAccessPath Add-Type ConvertFrom-Json ConvertTo-Json ConvertTo-SecureString Copy-Item ForEach-Object
 Format-Volume Get-CimInstance Get-Content Get-Disk Get-ItemProperty Get-PSDrive Get-Partition
 Get-PartitionSupportedSize Get-Volume Import-Certificate Import-PfxCertificate Initialize-Disk Join-Path Move-Item
-New-Item New-NetFirewallRule New-Object New-Partition Out-Null Remove-Item Remove-NetFirewallRule
+New-Item New-NetFirewallRule New-Object New-Partition Out-Null Remove-Item Remove-ItemProperty Remove-NetFirewallRule
 Remove-PartitionAccessPath Resize-Partition Select-Object Set-CimInstance Set-Disk Set-ItemProperty Set-Partition
 Split-Path Start-Process Start-Sleep Test-Path Update-Disk Update-HostStorageCache Where-Object
 """

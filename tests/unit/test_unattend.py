@@ -23,7 +23,7 @@ from orchestrator.model.spec import Endpoint, Platform, Size
 from orchestrator.model.vicinity import Vicinity
 from orchestrator.model.winpath import windows_path
 from orchestrator.render import unattend, winpe
-from orchestrator.render.answerfile import NS, PASSES, WCM, Component, Setting, document, hidden, parsed
+from orchestrator.render.answerfile import NS, PASSES, WCM, Component, Setting, document, hidden
 from orchestrator.render.winlocale import windows_keyboard, windows_locale
 from orchestrator.render.winscript import plan, quoted
 from orchestrator.render.winzones import windows_zone
@@ -214,42 +214,6 @@ def test_the_script_is_the_same_for_everybody_and_the_plan_has_the_values():
         ("powershell", "first_boot"), ("", "first_boot"), ("cmd", "every_boot"),
     ]  # fmt: skip
     assert (told["commands"][1]["program"], told["commands"][1]["arguments"]) == ("sc.exe", r'query "a \"b\"\\"')
-
-
-THEIRS = f"""<?xml version="1.0"?>
-<u:unattend xmlns:u="{NS}" xmlns:w="{WCM}"><u:settings pass="oobeSystem"><u:component name="{SHELL}">
-  <u:OOBE><u:ProtectYourPC>1</u:ProtectYourPC></u:OOBE><u:RegisteredOwner>me</u:RegisteredOwner>
-  <u:FirstLogonCommands><u:SynchronousCommand w:action="add"><u:Order>1</u:Order><u:CommandLine>theirs</u:CommandLine>
-  </u:SynchronousCommand></u:FirstLogonCommands></u:component></u:settings>
-  <u:settings pass="auditUser"><u:component name="Their-Own"><u:A>b</u:A></u:component></u:settings></u:unattend>"""
-
-
-def test_the_users_own_answer_file_is_merged_and_wins():
-    root = answers(replace(FULL, unattend=THEIRS))
-    assert said(root, "oobeSystem", f"{SHELL}/OOBE/ProtectYourPC") == ["1"]
-    assert said(root, "oobeSystem", f"{SHELL}/OOBE/HideEULAPage") == ["true"]
-    assert said(root, "oobeSystem", f"{SHELL}/RegisteredOwner") == ["me"]
-    assert said(root, "auditUser", "Their-Own/A") == ["b"]
-    commands = f"{SHELL}/FirstLogonCommands/SynchronousCommand"
-    assert said(root, "oobeSystem", f"{commands}/CommandLine") == [unattend.START, "theirs"]
-    assert said(root, "oobeSystem", f"{commands}/Order") == ["1", "2"]
-    assert {etree.QName(element).namespace for element in root.iter()} == {NS}
-
-
-BAD = {
-    "no XML": "<a",
-    "no namespace": "<unattend/>",
-    "a pass that there is not": f'<unattend xmlns="{NS}"><settings pass="x"/></unattend>',
-    "no component": f'<unattend xmlns="{NS}"><settings pass="specialize"><a/></settings></unattend>',
-    "an entity": f'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><unattend xmlns="{NS}"/>',
-    "something else": f'<unattend xmlns="{NS}"><a/></unattend>',
-}
-
-
-@pytest.mark.parametrize("text", BAD.values(), ids=BAD)
-def test_what_is_no_answer_file_is_refused(text):
-    with pytest.raises(Refused):
-        parsed(text)
 
 
 TEXT = st.text(max_size=40)
