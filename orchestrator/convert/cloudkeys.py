@@ -8,9 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.convert.cloudusers import take_passwords, take_users, without_passwords
+from orchestrator.convert.cloudrest import without_secrets
+from orchestrator.convert.cloudusers import take_passwords, take_users
 from orchestrator.convert.names import Names
 from orchestrator.convert.report import Draft, Kind
+from orchestrator.convert.secrecy import holds_secret, in_command
+from orchestrator.convert.setups import secret_command, secret_file
 from orchestrator.engine.template import escaped
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ def taken(config: dict[str, object], setup: dict[str, object], place: Place) -> 
             rest = read(left.pop(key), setup, place)
             if rest is not None:
                 left[key] = rest
-    left = {key: without_passwords(value, key, place.draft) for key, value in left.items()}
+    left = without_secrets(left, place.draft)
     if left:
         told = f"passed through in setup.user_data: {', '.join(left)}"
         place.draft.note(Kind.CHANGED, place.source, told)
@@ -65,7 +68,19 @@ def _text(field: str, pattern: re.Pattern[str]) -> Callable[[object, dict[str, o
     return read
 
 
+def _fqdn(value: object, setup: dict[str, object], place: Place) -> object:
+    """A full name, which all instances would have in common."""
+    if not isinstance(value, str) or len(value) > 200 or not all(map(_HOST.fullmatch, value.split("."))):
+        return value
+    first, dot, domain = value.partition(".")
+    setup["hostname"] = f"{first}-{{{{ordinal}}}}{dot}{domain}"
+    place.draft.note(Kind.CHANGED, "fqdn", f"each instance needs a name of its own: {first}-0{dot}{domain}, …")
+    return None
+
+
 def _hostname(value: object, setup: dict[str, object], place: Place) -> object:
+    if str(setup.get("hostname", "")).startswith(f"{value}-{{{{ordinal}}}}"):
+        return None  # the beginning of the full name
     if not isinstance(value, str) or not _HOST.fullmatch(value) or "hostname" in setup:
         return value
     setup["hostname"] = f"{value}-{{{{ordinal}}}}"
@@ -109,11 +124,22 @@ def _package(item: object) -> str | None:
     return item if isinstance(item, str) and _PACKAGE.fullmatch(item) else None
 
 
-def _commands(value: object, setup: dict[str, object], _place: Place) -> object:
-    """All or none: commands have an order."""
+def _commands(value: object, setup: dict[str, object], place: Place) -> object:
+    """All or none: commands have an order. One with a secret in it becomes a file that is one."""
     if not isinstance(value, list) or any(_command(item) is None for item in value):
         return value
-    return _each(value, setup, "run", _command)
+    number = 0
+
+    def read(item: object) -> object:
+        nonlocal number
+        number += 1
+        if not in_command(" ".join(map(str, item)) if isinstance(item, list) else str(item)):
+            return _command(item)
+        file, command = secret_command(place.draft, place.role, f"command {number} of runcmd, a line of sh")
+        _each([file], setup, "files", lambda made: made)
+        return command
+
+    return _each(value, setup, "run", read)
 
 
 def _command(item: object) -> object:
@@ -124,11 +150,19 @@ def _command(item: object) -> object:
     return words if words and words[0].strip() and not any("\0" in word for word in words) else None
 
 
-def _files(value: object, setup: dict[str, object], _place: Place) -> object:
-    return _each(value, setup, "files", _file)
+def _files(value: object, setup: dict[str, object], place: Place) -> object:
+    def read(item: object) -> object:
+        found = _file(item)
+        if found is None or not holds_secret(str(found["content"])):
+            return found
+        path = str(item["path"]) if isinstance(item, dict) else ""
+        rights = {key: found[key] for key in ("mode", "owner") if key in found}
+        return secret_file(place.draft, place.role, path, f"file {path}") | rights
+
+    return _each(value, setup, "files", read)
 
 
-def _file(item: object) -> object:
+def _file(item: object) -> dict[str, object] | None:
     if not isinstance(item, dict) or set(item) - {"path", "content", "permissions", "owner", "encoding"}:
         return None
     path, content, mode = item.get("path"), _content(item), _mode(item.get("permissions", "0644"))
@@ -186,7 +220,13 @@ def _trusted(value: object, setup: dict[str, object], _place: Place) -> object:
     return {key: item for key, item in value.items() if key != "trusted"} or None
 
 
+def _host_keys(place: Place) -> None:
+    text = "the host's own keys are made on its first boot; give private ones as setup.files, with secrets"
+    place.draft.note(Kind.DROPPED, "ssh_keys", text)
+
+
 _KEYS: dict[str, Callable[[object, dict[str, object], Place], object]] = {
+    "fqdn": _fqdn,
     "hostname": _hostname,
     "timezone": _text("timezone", _ZONE),
     "locale": _text("locale", _LOCALE),
@@ -194,6 +234,7 @@ _KEYS: dict[str, Callable[[object, dict[str, object], Place], object]] = {
     "users": lambda value, setup, place: take_users(value, setup, place.role, place.draft),
     "chpasswd": lambda value, setup, place: take_passwords(value, setup, place.role, place.draft),
     "password": lambda _value, _setup, place: _no_password(place),
+    "ssh_keys": lambda _value, _setup, place: _host_keys(place),
     "ssh_authorized_keys": _keys,
     "write_files": _files,
     "packages": _packages,

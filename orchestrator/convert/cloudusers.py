@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _GROUP = re.compile(r"(?:[a-z_][a-z0-9_-]*|[0-9]{1,10})")
-_HASH = re.compile(r"\$[0-9a-z]{1,4}\$[!-9;-~]{1,200}")
+HASH = re.compile(r"\$[0-9a-z]{1,4}\$[!-9;-~]{1,200}")
 _KNOWN = {
     "name", "gecos", "groups", "plain_text_passwd", "passwd", "hashed_passwd", "ssh_authorized_keys", "sudo", "shell",
     "lock_passwd",
@@ -25,7 +25,6 @@ _SUDO = {
     "ALL=(ALL:ALL) NOPASSWD: ALL",
 }
 _CLEAR = "plain_text_passwd"
-_PASSWORDS = {_CLEAR, "password"}
 
 
 def take_users(value: object, setup: dict[str, object], role: str, draft: Draft) -> object:
@@ -70,7 +69,7 @@ def _user(item: dict[str, object], role: str, draft: Draft) -> dict[str, object]
         return None
     is_admin = sudo in _SUDO or (isinstance(sudo, list) and len(sudo) == 1 and sudo[0] in _SUDO)
     hashed = item.get("hashed_passwd") or item.get("passwd") or ""
-    if (sudo not in (None, False, "") and not is_admin) or (hashed and not _HASH.fullmatch(str(hashed))):
+    if (sudo not in (None, False, "") and not is_admin) or (hashed and not HASH.fullmatch(str(hashed))):
         return None
     has_password, is_locked = bool(item.get(_CLEAR)) or bool(hashed), item.get("lock_passwd", True)
     if is_locked is not True and not (is_locked is False and has_password):
@@ -109,7 +108,7 @@ def take_passwords(value: object, setup: dict[str, object], role: str, draft: Dr
         told = f"account {name}"
         if not _ACCOUNT.fullmatch(name) or kind == "RANDOM" or password in {"", "R", "RANDOM"}:
             draft.note(Kind.DROPPED, told, "its password: a random one, or of a name that no account has here")
-        elif kind == "hash" or _HASH.fullmatch(password):
+        elif kind == "hash" or HASH.fullmatch(password):
             _with_password(name, {"password_hash": password}, setup, draft)
         else:
             _with_password(name, {"password": secret(draft, role, f"user-{name}", told)}, setup, draft)
@@ -135,7 +134,7 @@ def _with_password(name: str, field: dict[str, object], setup: dict[str, object]
         else:
             draft.note(Kind.DROPPED, "account root", "its password's hash: give setup.administrator a password")
         return
-    if (hashed := field.get("password_hash")) and not _HASH.fullmatch(str(hashed)):
+    if (hashed := field.get("password_hash")) and not HASH.fullmatch(str(hashed)):
         draft.note(Kind.DROPPED, f"account {name}", "its password's hash is not as crypt(3) has it")
         return
     users = _users(setup)
@@ -146,16 +145,3 @@ def _with_password(name: str, field: dict[str, object], setup: dict[str, object]
     user.pop("password", None)
     user.pop("password_hash", None)
     user.update(field)
-
-
-def without_passwords(value: object, where: str, draft: Draft) -> object:
-    """What is passed through, without any password in clear."""
-    if isinstance(value, list):
-        return [without_passwords(item, where, draft) for item in value]
-    if not isinstance(value, dict):
-        return value
-    for key in sorted(_PASSWORDS & set(value)):
-        draft.note(Kind.DROPPED, f"{where}/{key}", "is a password, and has no field in setup: it is not passed through")
-    return {
-        key: without_passwords(item, f"{where}/{key}", draft) for key, item in value.items() if key not in _PASSWORDS
-    }

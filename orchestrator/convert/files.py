@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from orchestrator.convert import azure, tree, unattend, userdata
 from orchestrator.convert.names import as_name
 from orchestrator.convert.pairing import Pair
 from orchestrator.convert.report import Draft, Kind, Note
+from orchestrator.convert.setups import explained
 from orchestrator.convert.yamltext import written
 from orchestrator.errors import InvalidInput, Problem, UserError
 
@@ -81,7 +83,7 @@ def _told_apart(files: Sequence[Given]) -> list[tuple[Given, Form, tree.Element 
     """Each file with what it is. Raises InvalidInput with what is no XML, UserError of two alike."""
     found: list[tuple[Given, Form, tree.Element | None]] = []
     problems: list[Problem] = []
-    for file in files:
+    for file in map(_unpacked, files):
         try:
             form, root = _form(file)
         except InvalidInput as error:
@@ -95,9 +97,24 @@ def _told_apart(files: Sequence[Given]) -> list[tuple[Given, Form, tree.Element 
     return found
 
 
-def _form(file: Given) -> tuple[Form, tree.Element | None]:
+def _small(file: Given) -> None:
     if len(file.data) > MAX_BYTES:
         raise UserError(f"{file.name} is larger than such a file may be ({MAX_BYTES // 1024**2} MiB)")
+
+
+def _unpacked(file: Given) -> Given:
+    """User-data may be compressed: cloud-init unpacks it, too. Raises UserError."""
+    if not file.data.startswith(b"\x1f\x8b"):
+        return file
+    _small(file)
+    try:
+        return Given(file.name, zlib.decompressobj(wbits=31).decompress(file.data, MAX_BYTES + 1))
+    except zlib.error as error:
+        raise UserError(f"{file.name} is not gzip, as which it begins: {error}") from error
+
+
+def _form(file: Given) -> tuple[Form, tree.Element | None]:
+    _small(file)
     text = file.data.removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
     if userdata.kind_of(text):
         if "\ufffd" in text:
@@ -168,6 +185,7 @@ def _new_role(form: Form, name: str, role: dict[str, object], wishes: Wishes, dr
 
 def _checked(draft: Draft) -> Converted:
     """What `up` would not accept is told here already. Raises InvalidInput."""
+    explained(draft)
     text = written(draft.value, draft.comments)
     servicefile.parse(text, "the service file that it would become")
     return Converted(text, draft.value, tuple(draft.notes))

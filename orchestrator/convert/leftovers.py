@@ -1,31 +1,16 @@
-"""What has no place in a service file: told element by element, with all that it said, and why.
-
-What may be a secret is told by its name only: a report is shown to others, and kept.
-"""
+"""What has no place in a service file: told element by element, with all that it said, and why."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from orchestrator.convert.report import Draft, Kind
+from orchestrator.convert.secrecy import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from orchestrator.convert.tree import Element
-
-HIDDEN = "(not shown)"
-_NAME = re.compile(r"password|passwd|secret|accountkey|accesskey|apikey|privatekey|sharedaccess", re.IGNORECASE)
-_VALUE = re.compile(
-    r"(?:password|pwd|secret|accountkey|accesskey|apikey|sharedaccesskey|sharedaccesssignature|sig) *="
-    r"|PRIVATE KEY-----|[a-z][a-z0-9+.-]*://[^/@\s:]*:[^/@\s]+@",
-    re.IGNORECASE,
-)
-_CONNECTION = re.compile(r"connectionstring$", re.IGNORECASE)
-_KEYLESS = re.compile(
-    r"usedevelopmentstorage *= *true|integrated security *= *(?:true|sspi)|trusted_connection *=", re.IGNORECASE
-)
 
 OF_A_ROLE = {
     "Sites": "web sites and their bindings belong to IIS in the image",
@@ -62,18 +47,3 @@ def _leaves(element: Element, where: str) -> Iterator[tuple[str, Element]]:
         yield path, element
     for child in element.children:
         yield from _leaves(child, path)
-
-
-def shown(name: str, value: str, of: Element | None = None) -> str:
-    """A value as a report may have it. ``of``: where it stands, which may have its real name (``name="…"``)."""
-    named = of.get("name") if of is not None and name == "value" else name
-    return HIDDEN if is_secretive(named, value) or ("?" in value and "://" in value) else value
-
-
-def is_secretive(name: str, value: str) -> bool:
-    """Whether a value may be a secret, by its name or by itself."""
-    if not value:
-        return False
-    if _NAME.search(name) or _VALUE.search(value):
-        return True
-    return bool(_CONNECTION.search(name)) and not _KEYLESS.search(value)

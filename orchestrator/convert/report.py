@@ -38,11 +38,15 @@ class Note:
 
 @dataclass
 class Draft:
-    """A service file in the making: plain values, comments by path, and the notes of the report."""
+    """A service file in the making: plain values, comments by path, and the notes of the report.
+
+    ``secrets``: the name of each secret that is referred to → what it is.
+    """
 
     value: dict[str, object] = field(default_factory=dict)
     comments: dict[Path_, list[str]] = field(default_factory=dict)
     told: dict[Note, None] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[Note]:

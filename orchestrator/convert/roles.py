@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator.convert import leftovers
+from orchestrator.convert import leftovers, secrecy
 from orchestrator.convert.endpoints import Endpoints
 from orchestrator.convert.names import Names, as_name, as_secret
 from orchestrator.convert.pairing import PLUGIN, instances
 from orchestrator.convert.report import Draft, Kind, Path_
+from orchestrator.convert.setups import SECRETS
 from orchestrator.convert.sizes import DEFAULT, memory_text, size_of
 from orchestrator.engine.template import escaped
 
@@ -22,7 +23,6 @@ MAX_INSTANCES = 200
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _ROOTS = {"root", "authroot", "ca"}
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
-SECRETS = "/etc/vmrole/secrets"  # on Windows below C:, and for administrators only
 
 
 class RoleDraft:
@@ -99,7 +99,7 @@ class RoleDraft:
             elif not _SETTING.fullmatch(name):
                 why = "its name is not letters, digits, _ . - (or starts with a digit)"
                 self.note(Kind.DROPPED, name, why, setting.line)
-            elif leftovers.is_secretive(name, value):
+            elif secrecy.is_secretive(name, value):
                 self._secret_setting(setting)
             else:
                 found[name] = escaped(value)
@@ -159,7 +159,7 @@ class RoleDraft:
             told = "the files it names were in the role's package: they have to be in the image, or in setup.files"
             self.draft.decide(here, f"{self.role.get('name')}/{name}", told, task.line)
             self._variables(task, here, name)
-            if leftovers.is_secretive("", command):
+            if secrecy.in_command(command):
                 self.note(Kind.SECRET, name, "the command may hold a secret, and is in the service file", task.line)
             if task.get("executionContext", "limited").lower() == "limited":
                 self.note(Kind.CHANGED, name, "runs with all rights: there is no limited context", task.line)
@@ -169,7 +169,7 @@ class RoleDraft:
     def _variables(self, task: Element, here: Path_, name: str) -> None:
         for variable in task.all("Environment", "Variable"):
             origin = variable.first("RoleInstanceValue")
-            said = leftovers.shown("value", variable.get("value"), variable)
+            said = secrecy.shown("value", variable.get("value"), variable)
             value = f"the value at {origin.get('xpath')}" if origin else repr(said)
             self.draft.comment(here, f"it had the variable {variable.get('name')} = {value}")
             text = f"variable {variable.get('name')} is not set: set it in the command, or in the image"

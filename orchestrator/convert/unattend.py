@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 from orchestrator.convert.report import Draft, Kind
-from orchestrator.convert.setups import filled, secret
+from orchestrator.convert.secrecy import in_command
+from orchestrator.convert.setups import filled, secret, secret_command
 from orchestrator.convert.winlocale import ZONES, keyboard_of, locale_of
 from orchestrator.engine.template import escaped
 from orchestrator.errors import InvalidInput, Problem
@@ -25,6 +26,10 @@ _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _SERVER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,252}[A-Za-z0-9])?")
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]*")
+_WHOLE = {
+    "AutoLogon", "Credentials", "LocalAccount", "RunSynchronousCommand", "RunAsynchronousCommand", "SynchronousCommand",
+    "AsynchronousCommand",
+}  # fmt: skip
 _LINE = "is not one line of printable characters"
 
 
@@ -36,6 +41,7 @@ class _Taken:
     draft: Draft
     setup: dict[str, object] = field(default_factory=dict)
     commands: list[tuple[int, str]] = field(default_factory=list)
+    files: list[object] = field(default_factory=list)
 
     def put(self, key: str, value: object) -> None:
         """The first that says it is right: a file may say it once for each architecture."""
@@ -51,6 +57,7 @@ def convert(data: bytes, source: str, role: str, draft: Draft) -> dict[str, obje
             make(component, taken)
     _forget_secrets(root, draft)
     _prune(root)
+    taken.put("files", taken.files)
     taken.put("run", [line for _order, line in taken.commands])
     if len(root):
         etree.indent(root)
@@ -185,7 +192,16 @@ def _command(command: etree._Element, line: str, base: int, taken: _Taken) -> No
     _remove(command)
     if text:
         known = base + (int(order) if order.isdecimal() and len(order) < 5 else 999)
-        taken.commands.append((known, escaped(text)))
+        taken.commands.append((known, _line_of(text, taken)))
+
+
+def _line_of(text: str, taken: _Taken) -> str:
+    """A command's line; one with a secret in it becomes a file that is one."""
+    if not in_command(text):
+        return escaped(text)
+    file, command = secret_command(taken.draft, taken.role, "a command with a secret in it", is_windows=True)
+    taken.files.append(file)
+    return command
 
 
 def _pass_of(component: etree._Element) -> str:
@@ -229,19 +245,29 @@ def _join(component: etree._Element, taken: _Taken) -> None:
 
 def _secrets(root: etree._Element) -> Iterator[etree._Element]:
     for element in root.iter(f"{SPACE}*"):
-        name = etree.QName(element).localname.lower()
-        if name.endswith("password") or name in {"productkey", "accountdata", "machinepassword"}:
+        name, text = etree.QName(element).localname.lower(), "".join(element.itertext()).strip()
+        is_named = name.endswith("password") or name in {"productkey", "accountdata"}
+        if text and (is_named or (len(element) == 0 and in_command(text))):
             yield element
 
 
 def _forget_secrets(root: etree._Element, draft: Draft) -> None:
-    """What is still a secret in what is passed through: nothing in a service file may be one."""
+    """What is still a secret in what is passed through: nothing in a service file may be one.
+
+    What makes no sense without it goes with it: an account would have no password, a command no words.
+    """
     for element in list(_secrets(root)):
         above = element.getparent()
         where = etree.QName(above).localname if above is not None else "unattend"
         name = etree.QName(element).localname
-        draft.note(Kind.DROPPED, f"{where}/{name}", "is a secret, and has no field in setup: it is not passed through")
-        _remove(element)
+        if above is not None and where in _WHOLE:
+            text = f"has a secret in it ({name}), and no field in setup: it is not passed through"
+            draft.note(Kind.DROPPED, where, text)
+            _remove(above)
+        else:
+            text = "is a secret, and has no field in setup: it is not passed through"
+            draft.note(Kind.DROPPED, f"{where}/{name}", text)
+            _remove(element)
 
 
 def _prune(root: etree._Element) -> None:

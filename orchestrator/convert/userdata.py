@@ -10,7 +10,8 @@ import yaml
 
 from orchestrator.convert import cloudkeys
 from orchestrator.convert.report import Draft, Kind
-from orchestrator.convert.setups import all_literal, filled
+from orchestrator.convert.secrecy import in_command
+from orchestrator.convert.setups import all_literal, filled, secret_command
 from orchestrator.engine.template import escaped
 from orchestrator.errors import InvalidInput, Problem
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 MAX_VALUES = 50_000
 MAX_DEPTH = 40
-CONFIG = "text/cloud-config"
+CONFIG, ARCHIVE, SCRIPT = "text/cloud-config", "text/cloud-config-archive", "text/x-shellscript"
 _TYPES = {
-    "#cloud-config-archive": "text/cloud-config-archive", "#cloud-config-jsonp": "text/cloud-config-jsonp",
+    "#cloud-config-archive": ARCHIVE, "#cloud-config-jsonp": "text/cloud-config-jsonp",
     "#cloud-config": CONFIG, "#cloud-boothook": "text/cloud-boothook", "#include-once": "text/x-include-once-url",
     "#include": "text/x-include-url", "#part-handler": "text/part-handler", "## template: jinja": "text/jinja2",
-    "#!": "text/x-shellscript",
+    "#!": SCRIPT,
 }  # fmt: skip
 
 
@@ -43,10 +44,24 @@ def convert(text: str, source: str, role: str, draft: Draft) -> dict[str, object
         if kind == CONFIG:
             left = cloudkeys.taken(_mapping(body, source, before), setup, cloudkeys.Place(role, draft, source))
             rest += [(kind, all_literal(left))] if left else []
-        else:
+        elif not in_command(body):
             draft.note(Kind.CHANGED, source, f"a part of {kind} is passed through in setup.user_data")
             rest.append((kind, escaped(body)))
+        elif kind == SCRIPT:
+            _secret_script(setup, source, role, draft)
+        else:
+            told = f"a part of {kind} may hold a secret, and is left out: take that out of it, and convert it again"
+            draft.decide(("roles", role, "image"), source, told)
     return filled(setup | {"user_data": _joined(rest)})
+
+
+def _secret_script(setup: dict[str, object], source: str, role: str, draft: Draft) -> None:
+    """A script with a secret in it is a file whose content is one, and a command that runs it."""
+    file, _command = secret_command(draft, role, f"a script of {source}")
+    for field, item in (("files", file), ("run", str(file["path"]))):
+        known = setup.setdefault(field, [])
+        if isinstance(known, list):
+            known.append(item)
 
 
 def _joined(rest: list[tuple[str, object]]) -> object:
@@ -62,9 +77,9 @@ def _joined(rest: list[tuple[str, object]]) -> object:
 def _parts(text: str, source: str) -> Iterator[tuple[str, str, int]]:
     """(type, text, lines before it) of each part."""
     kind = kind_of(text)
-    if kind == "text/cloud-config-archive":
-        told = "is an archive: give its parts one by one"
-        raise InvalidInput(source, (Problem(source, told, 1, 1),))
+    if kind == ARCHIVE:
+        yield from _archived(_value(text, source, 0), source)
+        return
     if kind != "multipart/mixed":
         yield kind, text, 0
         return
@@ -75,6 +90,19 @@ def _parts(text: str, source: str) -> Iterator[tuple[str, str, int]]:
     for part in message.walk():
         if not part.is_multipart():
             yield _part(part.get_content_type(), part.get_payload(decode=True), text, source)
+
+
+def _archived(value: object, source: str) -> Iterator[tuple[str, str, int]]:
+    """The items of an archive: texts, or mappings with a type and a content."""
+    for number, item in enumerate(value if isinstance(value, list) else [value], 1):
+        content = item.get("content") if isinstance(item, dict) else item
+        if not isinstance(content, str):
+            raise InvalidInput(source, (Problem(source, f"has no text in item {number} of the archive", 1, 1),))
+        said = str(item.get("type", "")) if isinstance(item, dict) else ""
+        kind = said if said not in {"", "text/plain"} else kind_of(content) or CONFIG
+        if kind in {ARCHIVE, "multipart/mixed"}:
+            raise InvalidInput(source, (Problem(source, f"has parts within parts in item {number}", 1, 1),))
+        yield kind, content, 0
 
 
 def _part(declared: str, payload: object, text: str, source: str) -> tuple[str, str, int]:
@@ -90,11 +118,19 @@ def _part(declared: str, payload: object, text: str, source: str) -> tuple[str, 
 
 
 def _mapping(text: str, source: str, before: int) -> dict[str, object]:
-    """A cloud-config's value, with nothing in it that a service file could not say. Raises InvalidInput."""
+    """A cloud-config; an empty one says nothing. Raises InvalidInput."""
+    value = _value(text, source, before)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(source, (Problem(source, "must be a mapping: it is a cloud-config", before + 1, 1),))
+    return value
+
+
+def _value(text: str, source: str, before: int) -> object:
+    """A YAML text's value, with nothing in it that a service file could not say. Raises InvalidInput."""
     try:
-        value = yaml.safe_load(text)
-        left = [MAX_VALUES]
-        value = _plain(value, 0, left)
+        return _plain(yaml.safe_load(text), 0, [MAX_VALUES])
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1 + before, mark.column + 1) if mark else (0, 0)
@@ -102,9 +138,6 @@ def _mapping(text: str, source: str, before: int) -> dict[str, object]:
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         told = str(error).split("\n", maxsplit=1)[0]
         raise InvalidInput(source, (Problem(source, f"is not YAML: {told}", before + 1, 1),)) from error
-    if not isinstance(value, dict):
-        raise InvalidInput(source, (Problem(source, "must be a mapping: it is a cloud-config", before + 1, 1),))
-    return value
 
 
 def _plain(value: object, depth: int, left: list[int]) -> object:

@@ -1,6 +1,7 @@
 """What is wrong in a file is told with line and column, all at once; what is told apart, and what is never written."""
 
 import contextlib
+import gzip
 import json
 import time
 
@@ -15,6 +16,7 @@ from orchestrator.cli import root
 from orchestrator.config.servicefile import parse
 from orchestrator.convert.files import MAX_BYTES, Given, Wishes, convert
 from orchestrator.convert.names import Names, as_name
+from orchestrator.convert.secrecy import holds_secret, in_command
 from orchestrator.convert.sizes import _CLASSIC, _GIB, memory_text, size_of
 from orchestrator.convert.yamltext import written
 from orchestrator.errors import InvalidInput, UserError
@@ -215,8 +217,8 @@ def test_what_is_passed_through_is_still_an_answer_file():
     (role,) = parse(convert([Given("u", (FOLDER / "alone-unattend.xml").read_bytes())], Wishes()).text, "f").roles
     left = etree.fromstring(role.setup.unattend)
     names = {found.tag.split("}")[1] for found in left.iter()}
-    assert names >= {"RegisteredOwner", "OOBE", "UILanguage", "AutoLogon"}
-    assert not names & {"Password", "ProductKey", "ComputerName", "FirstLogonCommands"}
+    assert names >= {"RegisteredOwner", "OOBE", "UILanguage"}
+    assert not names & {"Password", "ProductKey", "ComputerName", "FirstLogonCommands", "AutoLogon"}
 
 
 @pytest.mark.parametrize(
@@ -228,6 +230,65 @@ def test_what_is_passed_through_is_still_an_answer_file():
 )  # fmt: skip
 def test_a_wrong_cloud_config_has_its_place(text, line, column):
     assert [found[1:3] for found in problems(text)] == [(line, column)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password = x", '"db_password": "x"', "DB_PASSWORD=x", "requirepass x1", "AccountKey=abc==", "token: abc",
+        "https://user:word@host/", "-----BEGIN RSA PRIVATE KEY-----", "Authorization: Bearer abcdef",
+        "http://host/file?sv=1&sig=abc", "PrivateKey = abc", "Server=a;Pwd=b",
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_secret_is_taken_for_one(text):
+    assert holds_secret(text)
+    assert in_command(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "echo a:b | chpasswd", "curl -u me:word http://h/", "mysql -u root -pword", "net user joe word /add",
+        "kubeadm join --token abc.def h:6443", "sshpass -p x ssh h", "ConvertTo-SecureString 'x' -AsPlainText -Force",
+        "cmdkey /add:h /user:u /pass:x", "app --password=word",
+    ],
+)  # fmt: skip
+def test_a_command_with_a_secret_is_taken_for_one(text):
+    assert in_command(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PasswordAuthentication no", "ssh_pwauth: true", "echo $PASSWORD", "docker run -u 1000:1000 x", "cd ${PWD}",
+        "app --password $PW", "https://host/path", "systemctl restart tokend", "apt-get install -y passwd",
+        "net user joe /active:no", "password: '{{ secret }}'", "server: http://key.example.com:80/", "a -pass-through",
+    ],
+)  # fmt: skip
+def test_what_only_sounds_like_a_secret_is_none(text):
+    assert not in_command(text)
+
+
+def test_two_secrets_never_have_one_name():
+    files = "".join(f"- {{path: {path}, content: 'password=x'}}\n" for path in ("/a/b", "/a-b", "/a/b"))
+    (role,) = parse(made(f"#cloud-config\nwrite_files:\n{files}").text, "f").roles
+    assert [file.content.source for file in role.setup.files] == [
+        "store:web-file-a-b", "store:web-file-a-b-2", "store:web-file-a-b"
+    ]  # fmt: skip
+
+
+def test_compressed_user_data_is_unpacked_as_cloud_init_does():
+    packed = gzip.compress(b"#cloud-config\ntimezone: Etc/UTC\n")
+    (role,) = parse(convert([Given("f", packed)], Wishes()).text, "f").roles
+    assert role.setup.timezone == "Etc/UTC"
+    for wrong in (b"\x1f\x8bnonsense", gzip.compress(b"#cloud-config\n" + b" " * MAX_BYTES * 20)):
+        with pytest.raises(UserError):
+            convert([Given("f", wrong)], Wishes())
+
+
+@pytest.mark.parametrize("text", ["#cloud-config-archive\n- 1\n", "#cloud-config-archive\n- '#cloud-config-archive'\n"])
+def test_an_archive_of_what_is_no_text_is_told(text):
+    assert "item 1" in problems(text)[0][3]
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff"))
