@@ -182,7 +182,8 @@ class AgentGuests:
         seen = self._stage(way, memory, dip, ready, known_boot)
         if not seen.boot_id:
             return seen
-        return replace(seen, told=telling.told(way, memory, self._clock.now()), tell_after=memory.tell_after)
+        told = telling.told(way, memory, self._clock.now())
+        return replace(seen, told=told, tell_after=memory.tell_after, hooks=memory.hooks)
 
     def _stage(self, way: Way, memory: Memory, dip: str, ready: Ready, known_boot: str | None) -> GuestSeen:
         boot = line(way.read(BOOT_ID))

@@ -75,6 +75,7 @@ class Memory:
     """What is remembered of one machine: the round under way, what the last whole one found, how many were good.
 
     ``told``: the revision of its runtime file, as it was at ``told_at``; it is told of another after ``tell_after``.
+    ``hooks``: which of its programs for a change ended badly, looked for until ``hooks_until``.
     """
 
     boot: str = ""
@@ -87,13 +88,15 @@ class Memory:
     told: str = ""
     told_at: float = -math.inf
     tell_after: float = 0.0
+    hooks: str = ""
+    hooks_until: float = -math.inf
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def restart(self, boot: str) -> None:
         """Another kernel runs: whatever was asked of the old one has no answer."""
         self.boot, self.open, self.found, self.begun = boot, [], [], -math.inf
         self.last, self.streak = UNSEEN, 0
-        self.told_at = -math.inf
+        self.told, self.told_at, self.hooks = "", -math.inf, ""
 
     def begin(self, questions: list[Question], now: float) -> None:
         self.open, self.found, self.begun = questions, [], now

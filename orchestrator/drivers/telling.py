@@ -34,13 +34,18 @@ flock 9
 now=$(head -n 2 /etc/vmrole/runtime.json)
 [ "$(cat /run/vmrole/on-change.done 2>/dev/null)" != "$now" ] || exit 0
 printf '%s\n' "$now" >/run/vmrole/on-change.done
+bad=/run/vmrole/on-change.failed; : >$bad.new
 for hook in /etc/vmrole/on-change.d/*; do
     [ -f "$hook" ] && [ -x "$hook" ] || continue
     log=$logs/${hook##*/}
     timeout -k 5 60 "$hook" /etc/vmrole/runtime.json </dev/null >"$log.out" 2>&1 9>&-
-    echo $? >"$log.code"
+    code=$?; echo $code >"$log.code"
+    [ $code -eq 0 ] || echo "$code ${hook##*/}" >>$bad.new
     [ "$(wc -c <"$log.out")" -le 262144 ] || { tail -c 262144 "$log.out" >"$log.cut" && mv -f "$log.cut" "$log.out"; }
-done"""
+done
+mv -f $bad.new $bad"""
+FAILED = "/run/vmrole/on-change.failed"
+HOOKS_S = 90.0  # so long after a new version its hooks' end is looked for
 # What is too much for one call comes in pieces before. They are of one call after the other, and the whole is counted.
 BRING = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 077
 come=/etc/vmrole/.come; mkdir -p /etc/vmrole || exit
@@ -63,14 +68,25 @@ done"""
 
 
 def told(way: Way, memory: Memory, now: float) -> str:
-    """The revision of the guest's runtime file; asked anew after a moment, and once it was told."""
+    """The revision of the guest's runtime file; asked anew after a moment, and once it was told.
+
+    What became of its hooks is asked for with it, for a while after each other version.
+    """
     if now - memory.told_at >= AGAIN_S:
-        memory.told_at = now
-        try:
-            memory.told = runtime.read_revision(way.read(runtime.LINUX_PATH, first_bytes=HEAD_BYTES))
-        except AgentRefused:  # no such file
-            memory.told = ""
+        before, memory.told_at = memory.told, now
+        memory.told = runtime.read_revision(_read(way, runtime.LINUX_PATH, HEAD_BYTES))
+        if memory.told != before:
+            memory.hooks_until = now + HOOKS_S
+        if now < memory.hooks_until:
+            memory.hooks = runtime.failed_hooks(_read(way, FAILED, FILE_BYTES))
     return memory.told
+
+
+def _read(way: Way, path: str, first_bytes: int) -> str:
+    try:
+        return way.read(path, first_bytes=first_bytes)
+    except AgentRefused:  # no such file
+        return ""
 
 
 def tell(way: Way, memory: Memory, text: str, clock: Clock) -> None:
@@ -84,6 +100,7 @@ def tell(way: Way, memory: Memory, text: str, clock: Clock) -> None:
         _run(way, [BRING, "vmrole-bring", "more" if number else "first"], piece, clock)
     _run(way, [TELL, "vmrole-tell", *words, "more" if before else ""], last, clock)
     memory.told, memory.told_at = words[0], clock.now()
+    memory.hooks_until = clock.now() + HOOKS_S
     memory.tell_after = clock.now() + AGAIN_S
 
 

@@ -51,7 +51,8 @@ def advance(
         record = _new_boot(record, guest.boot_id, deadline=now + timeout_s, now=now)
     elif record.timeline.agent is None:  # nobody in it can be asked which boot this is
         record = replace(record, timeline=replace(record.timeline, agent=now))
-    return _busy(_through_setup(record, guest, now), guest, now)
+    record = _busy(_through_setup(record, guest, now), guest, now)
+    return replace(record, hooks=guest.hooks) if guest.boot_id else record
 
 
 def _busy(record: InstanceRecord, guest: GuestSeen, now: float) -> InstanceRecord:

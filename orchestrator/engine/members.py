@@ -182,6 +182,7 @@ def as_successor(record: InstanceRecord, after: Successor) -> InstanceRecord:
         farewell=None,
         failure=None,
         busy=None,
+        hooks="",
         starts=0,
         is_set_up=kept is not None and kept.is_set_up,
     )

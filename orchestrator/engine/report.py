@@ -51,7 +51,8 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
 def _of_news(judged: InstanceStatus, case: Case, world: World) -> InstanceStatus:
     """The status with whether its guest knows all that it should, and why not, if that did not work."""
     if not runtime.is_untold(case, world):
-        return judged
+        is_quiet = judged.state is State.READY and not judged.reason
+        return replace(judged, reason=case.record.hooks) if is_quiet else judged
     why = world.trouble.get(str(case.record.id), "")
     return replace(judged, is_untold=True, reason=judged.reason or why)
 

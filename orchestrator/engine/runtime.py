@@ -17,6 +17,7 @@ from orchestrator.engine.case import Case, guest_of
 from orchestrator.model.action import Tell
 from orchestrator.model.names import MachineId
 from orchestrator.model.spec import WINDOWS, DiskKind, Via, Visibility
+from orchestrator.model.text import lines
 from orchestrator.model.upgrade import domain_of
 from orchestrator.model.vicinity import Peers
 from orchestrator.model.winpath import windows_path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 VERSION = 1
 LINUX_PATH = "/etc/vmrole/runtime.json"
 WINDOWS_PATH = r"C:\ProgramData\vmrole\runtime.json"
+HOOK_LOGS = "/var/lib/vmrole/on-change"
+MOST_HOOKS = 3
 REVISION = re.compile(r'^\{\s*"revision": "([0-9a-f]{16})"')
 
 
@@ -85,6 +88,19 @@ def read_revision(text: str) -> str:
     """The revision of a file that begins so; "" if it is none of ours."""
     found = REVISION.match(text)
     return found[1] if found is not None else ""
+
+
+def failed_hooks(text: str) -> str:
+    """What is said of programs that ended badly, of a guest's list: a line each, exit code and name; "" if none did."""
+    rows = [row.partition(" ") for row in lines(text)[:MOST_HOOKS]]
+    said = [
+        f"{name} {_end(code)}, see {HOOK_LOGS}/{name}.out in it" for code, _, name in rows if name and code.isdigit()
+    ]
+    return f"told of a change, {'; '.join(said)}" if said else ""
+
+
+def _end(code: str) -> str:
+    return "was ended after 60 s" if code in {"124", "137"} else f"ended with exit code {code}"
 
 
 def settings(text: str) -> str:

@@ -78,6 +78,16 @@ def replug(case: Case, now: float) -> Case:
     return replace(case, record=replace(record, reboot=now), event=event)
 
 
+def unguarded(case: Case, world: World, now: float) -> Case:
+    """The case with the event that its machine is not behind its filter, which it is put behind again."""
+    current = case.seen.current
+    is_open = current is not None and not current.is_guarded and case.power is Power.RUNNING and case.is_wanted
+    if not is_open or str(case.record.id) in world.trouble:
+        return case
+    event = Event(now, str(case.record.id), "fault: its filter was gone from under its machine; it is put back")
+    return replace(case, event=case.event or event)
+
+
 def _renewed(case: Case, after: Successor, *, is_needed: bool) -> InstanceRecord:
     """The record with the next machine as it is asked for now; without one if only an upgrade had wanted it."""
     record = case.record
@@ -144,6 +154,8 @@ def _told(old: InstanceRecord | None, new: InstanceRecord, busy: str, now: float
         return Event(now, subject, f"failed at {new.failure.stage.value}", new.failure.reason)
     if (new.busy is None) != (old.busy is None):
         return Event(now, subject, "not busy any more" if new.busy is None else "busy: out of rotation", busy)
+    if new.hooks and new.hooks != old.hooks:
+        return Event(now, subject, "on-change failed", new.hooks)
     if new.boot != old.boot:
         return Event(now, subject, f"boot {new.boot}", "another kernel runs in the guest")
     reached = [n for n in TOLD if getattr(new.timeline, n) is not None and getattr(old.timeline, n) is None]

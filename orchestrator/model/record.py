@@ -171,7 +171,8 @@ class DeploymentRecord:
     stored yet. ``counts``: role → how many instances there should be, where that is not what the file says;
     ``left_out``: role → ordinals that none of them has. ``rollout``: the upgrade that is under way; ``good``: the last
     revisions that were healthy all through, the newest first. ``scaled``: role → when its number was
-    changed last by its figures. ``swaps``: how often its VIP was exchanged with the other slot's.
+    changed last by its figures. ``swaps``: how often its VIP was exchanged with the other slot's. ``asked``: the
+    revision in which somebody said last what machines are made of, if only their number was changed since; else 0.
     """
 
     id: DeploymentId
@@ -192,6 +193,7 @@ class DeploymentRecord:
     good: tuple[Good, ...] = ()
     scaled: Mapping[str, Scaled] = field(default_factory=dict)
     swaps: int = 0
+    asked: int = 0
 
     @property
     def is_live(self) -> bool:
@@ -232,11 +234,12 @@ class InstanceRecord:
     ``newest``: the highest generation that any machine of it was given. ``place`` counts the places it has lived in.
     ``reboot``: when a reboot was asked for that is still to be done. ``volumes``: names of those that have been in
     use, of which none is ever made anew. ``held``: the deployment's revision at which it was given an older machine
-    back: what that revision asks for is not asked of it again. ``busy``: since when the code in it wants to be out of
+    back: what is asked for since then is not asked of it again. ``busy``: since when the code in it wants to be out of
     rotation, in Unix seconds. ``proven``: a machine of this make has been ready here: one that fails now is repaired.
     ``fault``: when it went out of service by itself, None once it is back. ``stuck``: why its machine stands still and
     is not resumed, as it was told last. ``is_set_up``: the machine has been ready, and keeps its answer file itself.
-    ``awaits``: roles that have not been ready yet, without which its machine is not started.
+    ``awaits``: roles that have not been ready yet, without which its machine is not started. ``hooks``: which programs
+    in its guest ended badly when it was last told of its deployment.
     """
 
     id: InstanceId
@@ -268,6 +271,7 @@ class InstanceRecord:
     is_set_up: bool = False
     version: int = 0
     awaits: tuple[str, ...] = ()
+    hooks: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,8 @@ class GuestSeen:
     systems are frozen, for a backup. ``reached``: it answered by some way other than the agent (SSH, network).
     ``kept``: it has its own copy of the answer file. ``startup``: which command of this boot failed, and how (a
     start-up task, or one of every boot); "" if none. ``told``: the revision of the runtime file that it has, "" if none
-    or if nobody can look; it is not told of another before ``tell_after``, in Unix seconds.
+    or if nobody can look; it is not told of another before ``tell_after``, in Unix seconds. ``hooks``: which of the
+    programs that are run for a new version of it ended badly; "" if none.
     """
 
     boot_id: str = ""
@@ -220,6 +221,7 @@ class GuestSeen:
     startup: str = ""
     told: str = ""
     tell_after: float = 0.0
+    hooks: str = ""
 
     @property
     def is_heard(self) -> bool:

@@ -24,7 +24,10 @@ def file(colour: str) -> dict:
         },
         "setup": {
             "settings": {"COLOUR": colour, "WHO": "{{instance}}"},
-            "files": [{"path": "/etc/vmrole/on-change.d/10-note", "mode": "0755", "content": HOOK}],
+            "files": [
+                {"path": "/etc/vmrole/on-change.d/10-note", "mode": "0755", "content": HOOK},
+                {"path": "/etc/vmrole/on-change.d/20-app", "mode": "0755", "content": "#!/bin/sh\nexit 3\n"},
+            ],
             "run": ["cp /etc/vmrole/runtime.json /root/first.json"],
         },
         "local_storage": {"cache": {"size": "16MiB", "mount": "/cache"}},
@@ -89,7 +92,15 @@ def check_settings_are_changed_in_the_guests(lab, file_path):
     assert [i["generation"] for i in lab.status("meet")["instances"]] == [1, 1, 1]
     assert "red" in eventually(lambda: inside(lab, "web-0", "tail", "-n", "1", "/root/told"), "the hook runs")
     assert "told of" in inside(lab, "web-0", "cat", "/var/lib/vmrole/on-change/10-note.out")
+    said = "told of a change, 20-app ended with exit code 3"
+    eventually(lambda: said in lab.instance("meet", "web-0")["reason"], "what the program ended with is known")
+    assert lab.instance("meet", "web-0")["state"] == "ready"
+    lab.ok("up", path)
+    assert said in lab.ok("events", "meet").out
     assert "nothing to change" in lab.ok("up", path).out
+    # More than an agent takes in one call.
+    lab.ok("up", write(file_path, file("long " * 30_000)))
+    assert told(lab, "web-1")["settings"]["COLOUR"] == "long " * 30_000
 
 
 def check_names(lab, path, dips):

@@ -51,6 +51,7 @@ class FakeGuests:
         self._script = script
         self._restarted: dict[str, list[tuple[str, ...]]] = {}
         self.files: dict[str, str] = {}  # machine → its runtime file; it is on the overlay, and outlives a boot
+        self.hooks: dict[str, str] = {}  # machine → which of its programs ended badly when it was told last
         self._tell_after: dict[str, float] = {}
 
     def look(
@@ -67,7 +68,8 @@ class FakeGuests:
         if not seen.boot_id or ready.via is Via.NETWORK:
             return seen
         told = read_revision(self.files.get(str(machine), ""))
-        return replace(seen, told=told, tell_after=self._tell_after.get(str(machine), 0.0))
+        seen = replace(seen, told=told, tell_after=self._tell_after.get(str(machine), 0.0))
+        return replace(seen, hooks=self.hooks.get(str(machine), ""))
 
     def tell(
         self,

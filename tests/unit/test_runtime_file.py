@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.engine import verbs
 from orchestrator.engine.plan import plan
-from orchestrator.engine.runtime import document, peers, read_revision, revision, settings
+from orchestrator.engine.runtime import document, failed_hooks, peers, read_revision, revision, settings
 from orchestrator.engine.status import State
 from orchestrator.model.action import SaveInstance, Tell
 from orchestrator.model.making import MachineSpec
@@ -223,3 +223,27 @@ def test_a_store_of_before_makes_no_machine_another():
     with world.loop() as loop:
         seen = loop.see()
     assert not any(s.record.next for s in plan(again, seen, world.clock.now()).instances)
+
+
+def test_a_program_that_ended_badly_is_said_once_and_harms_nobody():
+    world = running()
+    world.guests.hooks[f"{FIRST}.g1"] = "told of a change, 10-app ended with exit code 3"
+    world.settle()
+    first = next(status for status in world.look().instances if str(status.record.id) == FIRST)
+    assert (first.state, first.in_rotation, first.reason) == (State.READY, True, world.guests.hooks[f"{FIRST}.g1"])
+    world.settle()
+    told = [event.cause for _number, event in world.store.events(FIRST) if event.what == "on-change failed"]
+    assert told == [world.guests.hooks[f"{FIRST}.g1"]]
+    world.guests.hooks.clear()
+    world.settle()
+    assert world.record("web-0").hooks == ""
+    assert next(status for status in world.look().instances if str(status.record.id) == FIRST).reason == ""
+
+
+def test_what_a_guest_says_of_its_programs_is_read_with_care():
+    many = "".join(f"1 {number}\n" for number in range(1000))
+    assert failed_hooks("") == failed_hooks("nonsense\n\x00\n") == failed_hooks("3\n3 \n") == ""
+    assert "10-a b ended with exit code 3, see" in failed_hooks("3 10-a b\n")
+    assert "10-app was ended after 60 s" in failed_hooks("124 10-app\n")
+    assert len(failed_hooks(many)) < 300
+    assert "\x1b" not in failed_hooks("3 \x1b[31mred\n")

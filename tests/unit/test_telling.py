@@ -138,6 +138,31 @@ def test_hooks_run_for_each_new_version_and_their_output_is_kept(guest, tmp_path
     assert not list(logs.glob("20*"))
 
 
+def test_a_hook_that_ends_badly_is_known_until_the_next_version(guest, tmp_path):
+    guest.hook("10-app", f"[ ! -e {tmp_path}/bad ]")
+    guest.hook("20-fine", "exit 0")
+    clock, memory = FakeClock(), Memory()
+
+    def hooks(what):
+        telling.tell(guest, memory, what, clock)
+        assert eventually(lambda: (tmp_path / "run/vmrole/on-change.failed").read_text() is not None)
+        time.sleep(0.3)
+        clock.wait(telling.AGAIN_S)
+        telling.told(guest, memory, clock.now())
+        return memory.hooks
+
+    (tmp_path / "run/vmrole").mkdir(parents=True)
+    (tmp_path / "run/vmrole/on-change.failed").touch()
+    assert hooks(text()) == ""
+    (tmp_path / "bad").touch()
+    assert "10-app ended with exit code 1" in hooks(text("red"))
+    fresh = Memory()  # of another process
+    telling.told(guest, fresh, clock.now())
+    assert fresh.hooks == memory.hooks
+    (tmp_path / "bad").unlink()
+    assert hooks(text("green")) == ""
+
+
 def test_a_hook_that_hangs_keeps_nobody_waiting_and_the_newest_version_is_told(guest, tmp_path):
     guest.hook("10-slow", f'until [ -e {tmp_path}/go ]; do sleep 0.05; done; grep COLOUR "$1" >>{tmp_path}/seen')
     for colour in ("one", "two", "three"):
