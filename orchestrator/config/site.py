@@ -32,7 +32,8 @@ class HostSite:
     ``dip_pool``: every deployment's network on this host is a /24 of it. ``forward``: the libvirt network's forward
     mode: ``nat`` lets guests out and nobody in; ``open`` leaves the rules to the lab. ``accelerator``: the one
     that was proven to run guests there. ``callers``: addresses, beside its own, from which HAProxy and probes call its
-    guests. ``outside``: networks that are outside although they are of the DIPs' range.
+    guests. ``outside``: networks that are outside although they are of the DIPs' range. ``inside``: the argv
+    prefix that runs a program on its network; None if it is not a part of this machine.
     """
 
     name: str
@@ -42,6 +43,7 @@ class HostSite:
     accelerator: Accelerator
     callers: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    inside: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Site:
 
 def machine_site(uri: str, accelerator: Accelerator) -> Site:
     """The site without a lab: one libvirt daemon, VIPs on this machine's loopback interface."""
-    return Site((HostSite("local", uri, DIP_POOL, "nat", accelerator),), VIP_POOL)
+    inside = () if uri == "qemu:///system" else None
+    return Site((HostSite("local", uri, DIP_POOL, "nat", accelerator, inside=inside),), VIP_POOL)
 
 
 def site_to_json(site: Site) -> str:
@@ -74,6 +77,7 @@ def site_to_json(site: Site) -> str:
             "accelerator": h.accelerator,
             "callers": list(h.callers),
             "outside": list(h.outside),
+            "inside": list(h.inside) if h.inside is not None else None,
         }
         for h in site.hosts
     ]
@@ -100,6 +104,7 @@ def site_from_json(text: str) -> Site:
             h["accelerator"],
             tuple(h.get("callers", ())),
             tuple(h.get("outside", ())),
+            tuple(h["inside"]) if h.get("inside") is not None else None,
         )
         for h in raw["hosts"]
     )

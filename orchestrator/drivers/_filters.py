@@ -16,6 +16,7 @@ from orchestrator.render import domain as domains
 from orchestrator.render import filter as filters
 
 if TYPE_CHECKING:
+    from orchestrator.drivers._enforced import Enforced
     from orchestrator.drivers._libvirt import Connection
     from orchestrator.model.guard import Guard
     from orchestrator.model.names import MachineId
@@ -63,10 +64,23 @@ class Filters:
         with contextlib.suppress(NotFound), self._connection.errors(f"removing the filter {name}"):
             self._connection.get().nwfilterLookupByName(name).undefine()
 
-    def plug(self, machine: MachineId) -> None:
+    def plug(self, machine: MachineId, enforced: Enforced) -> None:
         with self._connection.errors(f"putting {machine.domain} behind its filter"):
             domain = self._connection.get().lookupByName(machine.domain)
             flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
             flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
             for card in domains.behind(domain.XMLDesc(), guard_name(self._owner, machine.instance)):
                 domain.updateDeviceFlags(card, flags)
+            for card in enforced.lacks(domains.cards(domain.XMLDesc())) if domain.isActive() else ():
+                self._bind_again(card, domains.binding(domain.XMLDesc(), card))
+                enforced.renewed(card)
+
+    def _bind_again(self, card: str, binding: str) -> None:
+        """Have libvirt make an interface's rules anew: as long as nothing is changed, it takes them for being there."""
+        connection = self._connection.get()
+        try:
+            connection.nwfilterBindingLookupByPortDev(card).delete()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_NWFILTER_BINDING:
+                raise
+        connection.nwfilterBindingCreateXML(binding)

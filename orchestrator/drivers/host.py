@@ -13,6 +13,7 @@ import libvirt_qemu
 from lxml import etree
 
 from orchestrator.config.site import DIP_POOL, VIP_POOL
+from orchestrator.drivers._enforced import Enforced
 from orchestrator.drivers._filters import Filters
 from orchestrator.drivers._libvirt import Connection, Lines, agent_error
 from orchestrator.drivers._pool import Pool
@@ -29,6 +30,7 @@ from orchestrator.model.world import (
     HostSeen,
     Lease,
     NetworkSeen,
+    Power,
 )
 from orchestrator.render import domain as domains
 from orchestrator.render import network as networks
@@ -72,6 +74,7 @@ class LibvirtHost:
         is_real = not site.uri.startswith("test:")
         self._watched = Pool(Connection(site.name, site.uri) if is_real else self._connection, owner)
         self._seen_filters = Filters(self._watched.connection, owner)
+        self._enforced = Enforced(site.inside)
         self._agents = Lines(site.name, site.uri)
         self._consoles = Pool(Connection(site.name, site.uri), owner)
 
@@ -130,7 +133,8 @@ class LibvirtHost:
         """What libvirt says of a domain; None if it does not concern us, or vanished while we asked."""
         try:
             name, (state, reason), is_persistent = domain.name(), domain.state(), bool(domain.isPersistent())
-            said = domains.describe(domain.XMLDesc(), self._owner, pool_path(self._owner))
+            xml = domain.XMLDesc()
+            said = domains.describe(xml, self._owner, pool_path(self._owner))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
@@ -139,7 +143,8 @@ class LibvirtHost:
             return None
         power, why = power_of(state, reason), reason_of(state, reason)
         seen = DomainSeen(name, power, said.owner, said.machine, why, is_persistent, said.files, said.place, said.spec)
-        return replace(seen, is_guarded=said.is_guarded)
+        is_open = power is Power.RUNNING and said.is_marked and bool(self._enforced.lacks(domains.cards(xml)))
+        return replace(seen, is_guarded=said.is_guarded and not is_open)
 
     def create_pool(self) -> None:
         self._pool.create()
@@ -240,7 +245,7 @@ class LibvirtHost:
         self._filters.delete(name)
 
     def plug_filter(self, machine: MachineId) -> None:
-        self._filters.plug(machine)
+        self._filters.plug(machine, self._enforced)
 
     def eject_seed(self, machine: MachineId) -> None:
         path = f"{pool_path(self._owner)}/{machine.seed}"

@@ -98,7 +98,7 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
 def _decide(record: DeploymentRecord, intent: Intent, world: World, now: float) -> tuple[Case, ...]:
     """One deployment's instances: who there should be, what each should be, how far it is, what to do next."""
     cases = [
-        steps.progress(steps.replug(steps.replan(case, now), now), world, now)
+        steps.progress(steps.unguarded(steps.replug(steps.replan(case, now), now), world, now), world, now)
         for case in _cases(record, intent, world, now)
     ]
     cases = runtime.informed(care.treated(startorder.released(cases, now), world, now), world)

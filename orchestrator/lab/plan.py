@@ -127,7 +127,16 @@ def site(lab: Lab, pids: dict[str, int], accelerator: Accelerator) -> Site:
     """What the wiring has to know of a lab whose keepers are ``pids``."""
     callers, outside = (str(UNDERLAY[1]),), (str(OUTSIDE_NET),)
     hosts = tuple(
-        HostSite(host_name(n), socket_uri(pids[host_name(n)]), dip_pool(n), "open", accelerator, callers, outside)
+        HostSite(
+            host_name(n),
+            socket_uri(pids[host_name(n)]),
+            dip_pool(n),
+            "open",
+            accelerator,
+            callers,
+            outside,
+            enter(pids[host_name(n)], wholly=False),
+        )
         for n in range(lab.hosts)
     )
     return Site(hosts, lab.vip_pool, enter(pids[EDGE]), "lo")

@@ -191,6 +191,26 @@ def _is_guarded(root: etree._Element, owner: str, machine: MachineId | None) -> 
     return all(ref is not None and ref.get("filter") == wanted for ref in refs)
 
 
+def cards(xml: str) -> frozenset[str]:
+    """What the host calls a running domain's interfaces."""
+    found = (target.get("dev", "") for target in etree.fromstring(xml).iterfind("devices/interface/target"))
+    return frozenset(found) - {""}
+
+
+def binding(xml: str, card: str) -> str:
+    """What puts one interface of a running domain behind the filter that the domain names, at libvirt's nwfilter."""
+    root = etree.fromstring(xml)
+    every = root.iterfind("devices/interface")
+    own = next(one for one in every if any(target.get("dev") == card for target in one.iterfind("target")))
+    said = E.filterbinding(
+        E.owner(E.name(root.findtext("name", "")), E.uuid(root.findtext("uuid", ""))),
+        E.portdev(name=card),
+        *(E.mac(address=mac.get("address", "")) for mac in own.iterfind("mac")),
+        *(E.filterref(filter=ref.get("filter", "")) for ref in own.iterfind("filterref")),
+    )
+    return etree.tostring(said, encoding="unicode")
+
+
 def behind(xml: str, name: str) -> list[str]:
     """The interfaces of a domain, as they are behind the filter ``name``; those that are there already left out."""
     found = []

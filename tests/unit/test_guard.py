@@ -274,6 +274,8 @@ def test_a_machine_without_its_filter_is_put_behind_it_while_it_runs():
     world.settle()
     assert host.domains[open_one].is_guarded
     assert host.domains[open_one].boots == 1
+    told = [event.what for _number, event in world.store.events("") if event.what.startswith("fault")]
+    assert told == ["fault: its filter was gone from under its machine; it is put back"]
 
 
 def test_nothing_is_left_of_filters_and_firewall_and_others_keep_theirs():
