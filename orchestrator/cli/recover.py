@@ -80,13 +80,17 @@ def _rebuild(wiring: Wiring) -> int:
         if host.problem:
             raise HostAway(host.problem, "recovery needs every host to answer: what it cannot see it would lose")
     intent, now, count = wiring.store.intent(), wiring.clock.now(), 0
-    for key, (name, copy) in sorted(copies(hosts.values()).items()):
+    told = {
+        key: (name, intent.deployment(key) or _read(wiring.hosts[name], copy.file))
+        for key, (name, copy) in sorted(copies(hosts.values()).items())
+    }
+    for key, (name, record) in told.items():
         stored = intent.deployment(key)
-        record = stored if stored is not None else _read(wiring.hosts[name], copy.file)
         found = instances(record, hosts, intent.owner, _bases(wiring, hosts.values()), now)
         if stored is None:
-            record = apart(counted(record, found), wiring.store.intent(), ground_of(wiring, world))
-            wiring.store.save_deployment(record, Event(now, str(key), "recovered", f"from host {name}", "recover"))
+            vips = [known.vip for _name, known in told.values()]
+            wanted = apart(counted(record, found), wiring.store.intent(), ground_of(wiring, world), vips)
+            wiring.store.save_deployment(wanted, Event(now, str(key), "recovered", f"from host {name}", "recover"))
             count += 1
         known = {instance.id for instance in intent.members(key)}
         for instance in found:

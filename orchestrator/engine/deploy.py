@@ -50,7 +50,7 @@ def deployed(  # noqa: PLR0913 - what `up` pins, each by its name
     wanted = carried_over(known, replace(wanted, platforms=made_for))
     if wanted == known:
         return tried_again(known)
-    wanted = replace(wanted, revision=known.revision + 1)
+    wanted = replace(wanted, revision=known.revision + 1, asked=0)
     return asked(wanted, canary=canary) if canary else wanted
 
 

@@ -44,7 +44,7 @@ def is_going(record: DeploymentRecord) -> bool:
 def is_old(record: DeploymentRecord, role: Role, instance: InstanceRecord) -> bool:
     """Whether an instance's machine is not what its role asks for; one that was brought back on purpose is left."""
     wanted = record.machine(role)
-    if instance.held == record.revision or instance.machine == wanted:
+    if instance.held >= (record.asked or record.revision) or instance.machine == wanted:
         return False
     return not is_same_but_larger(instance.machine, wanted)
 
@@ -180,9 +180,8 @@ def _begun(record: DeploymentRecord, units: Sequence[Unit], now: float) -> Move 
     asked = before if before is not None and before.revision == record.revision else Rollout(record.revision)
     is_whole = not any(unit.is_serving for unit in units)
     changing = {unit.id.role for unit in old} | set(known)
-    has_extra = not (asked.canary or asked.is_back)
     roles = {
-        role.name: max(known.get(role.name, 0), role.upgrade.surge(record.count(role.name)) if has_extra else 0)
+        role.name: max(known.get(role.name, 0), _extra(record, role, asked))
         for role in record.service.roles
         if role.name in changing
     }
@@ -195,6 +194,13 @@ def _begun(record: DeploymentRecord, units: Sequence[Unit], now: float) -> Move 
     count = len({0 if is_whole else unit.domain for unit in old})
     first = f", {', '.join(canaries)} first" if canaries else ""
     return Move(begun, f"{what} to revision {record.revision} begins: {len(old)} instances in {count} domains{first}")
+
+
+def _extra(record: DeploymentRecord, role: Role, asked: Rollout) -> int:
+    """How many extra instances stand in: for canaries, and on the way back, only where nobody may be away without."""
+    count = record.count(role.name)
+    is_needed = not (asked.canary or asked.is_back) or role.upgrade.away(count) == 0
+    return role.upgrade.surge(count) if is_needed else 0
 
 
 def _canaries(old: Sequence[Unit], count: int) -> list[str]:
@@ -248,7 +254,9 @@ def _ended(rollout: Rollout, units: Sequence[Unit], now: float) -> Move:
     what = BACK if rollout.is_back else "upgrade"
     if rollout.canary and any(unit.is_old for unit in units):
         names = ", ".join(rollout.canaries)
-        return Move(replace(rollout, domain=None, waits=PROMOTE), f"upgrade: {names} healthy", "waits for promote")
+        roles = dict.fromkeys(rollout.roles, 0)  # it may wait for days: who stood in for them goes
+        waits = replace(rollout, domain=None, waits=PROMOTE, roles=roles)
+        return Move(waits, f"upgrade: {names} healthy", "waits for promote")
     told = f"{what} to revision {rollout.revision} is done"
     return Move(None, told, f"{now - rollout.began:.0f} s", is_done=True)
 

@@ -52,7 +52,7 @@ def _next_revision(record: DeploymentRecord) -> DeploymentRecord:
     revision, rollout = record.revision + 1, record.rollout
     follows = rollout is not None and rollout.revision == record.revision
     rollout = replace(rollout, revision=revision) if rollout is not None and follows else rollout
-    return replace(record, revision=revision, rollout=rollout)
+    return replace(record, revision=revision, rollout=rollout, asked=record.asked or record.revision)
 
 
 def _told(record: DeploymentRecord, role: Role, count: int, remove: Sequence[str]) -> set[int]:

@@ -87,6 +87,7 @@ def rolled_back(record: DeploymentRecord) -> DeploymentRecord:
         digests=dict(good.digests),
         platforms=dict(good.platforms),
         revision=record.revision + 1,
+        asked=0,
     )
     before = {role.name: role.instances for role in record.service.roles}
     if before != {role.name: role.instances for role in good.service.roles}:

@@ -12,7 +12,7 @@ from orchestrator.model.names import Slot
 from orchestrator.model.vips import Bind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import DeploymentRecord, Intent
@@ -61,12 +61,21 @@ def is_live(intent: Intent, key: DeploymentId) -> bool:
     return not other.is_live if other is not None else key.slot == Slot.PRODUCTION.value
 
 
-def apart(record: DeploymentRecord, intent: Intent, ground: Ground) -> DeploymentRecord:
-    """The record with another VIP if the other slot has its own: one of two may be told as it was before a swap."""
+def apart(record: DeploymentRecord, intent: Intent, ground: Ground, told: Collection[str] = ()) -> DeploymentRecord:
+    """The record as it goes with the other slot's: one of two may be told as it was before a swap.
+
+    Then both would be live, or none, and both would have one VIP. The other one that nobody has is most likely an
+    address that we have added already; ``told``: VIPs of deployments that are still to be recovered.
+    """
     other = intent.deployment(record.id.other)
-    if other is None or other.vip != record.vip or ground.bind is Bind.OWN:
+    if other is None:
         return record
-    return replace(record, vip=free_vip(intent, ground))
+    if other.is_live == record.is_live:
+        record = replace(record, swaps=record.swaps + 1)
+    if other.vip != record.vip or ground.bind is Bind.OWN:
+        return record
+    left = ground.added - {known.vip for known in intent.deployments} - {*told}
+    return replace(record, vip=min(left) if len(left) == 1 else free_vip(intent, ground))
 
 
 def free_vip(intent: Intent, ground: Ground) -> str:

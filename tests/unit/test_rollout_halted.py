@@ -1,5 +1,6 @@
 """Upgrades that wait for a word, and what goes on beside them."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from orchestrator.engine import upgradeverbs, verbs
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.scaling import scaled
 from orchestrator.errors import UserError
+from orchestrator.model.setup import Setup
 from orchestrator.model.spec import Ready, Size
 from orchestrator.model.upgrade import Share, Upgrade
 from tests.fakes.build import HELLO, HTTP
@@ -172,3 +174,67 @@ def test_down_in_the_middle_of_it_leaves_nothing():
     world.settle()
     assert world.store.intent().instances == ()
     assert not any(host.domains for host in world.hosts.values())
+
+
+def test_who_was_given_an_older_machine_back_keeps_it_when_there_are_more_instances():
+    world = ready()
+    world.up(wanted("debian-13"))
+    world.settle()
+    world.ask(verbs.undo, "web-1")
+    world.settle()
+    assert digests(world) == [NEW, OLD, NEW, NEW]
+    say(world, lambda known: scaled(known, "web", 5))
+    world.settle()
+    say(world, lambda known: scaled(known, "web", 6))
+    world.settle()
+    assert digests(world) == [NEW, OLD, NEW, NEW, NEW, NEW]
+    world.up(wanted("debian-13", instances=7))  # says it of all of them
+    world.settle()
+    assert digests(world) == [NEW] * 7
+
+
+def test_settings_reach_old_and_new_machines_at_once_and_a_rollback_takes_them_back():
+    def colours() -> list[str]:
+        files = sorted(world.guests.files.items())
+        running = [name for name, _text in files if name in world.hosts["local"].domains]
+        return [json.loads(world.guests.files[name])["settings"]["COLOUR"] for name in running]
+
+    by_hand = replace(FAST, is_automatic=False)
+    blue, red = (Setup(settings=(("COLOUR", colour),)) for colour in ("blue", "red"))
+    world = ready(upgrade=by_hand, setup=blue)
+    world.up(wanted("debian-13", upgrade=by_hand, setup=red))
+    world.settle()
+    assert (digests(world), colours()) == ([NEW, OLD, NEW, OLD], ["red"] * 4)
+    say(world, upgradeverbs.rolled_back)
+    world.settle()
+    assert (digests(world), colours()) == ([OLD] * 4, ["blue"] * 4)
+
+
+def test_another_file_begins_anew_also_where_an_upgrade_was_paused_or_had_a_canary():
+    world = ready()
+    world.up(wanted("debian-13"), canary=1)
+    world.settle()
+    say(world, lambda known: upgradeverbs.paused(known, world.clock.now()))
+    world.up(wanted("debian-13", setup=Setup(settings=(("COLOUR", "red"),))))
+    world.settle()
+    assert digests(world) == [NEW] * 4
+
+
+def test_where_nobody_may_be_away_an_extra_one_stands_in_for_a_canary_and_on_the_way_back():
+    none_away = replace(FAST, max_surge=Share(1), max_unavailable=Share(0))
+    world = ready(upgrade=none_away)
+    seen: list[int] = []
+
+    def go_on() -> None:
+        watched(world, lambda _made: seen.append(len(world.serving())))
+
+    world.up(wanted("debian-13", upgrade=none_away), canary=1)
+    go_on()
+    assert digests(world) == [NEW, OLD, OLD, OLD]
+    say(world, upgradeverbs.promoted)
+    go_on()
+    assert digests(world) == [NEW] * 4
+    say(world, upgradeverbs.rolled_back)
+    go_on()
+    assert digests(world) == [OLD] * 4
+    assert min(seen) == 4

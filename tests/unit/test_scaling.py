@@ -40,7 +40,7 @@ def test_names_that_went_come_back_first():
     fewer = scaled(FOUR, "web", 2, ["web-1", "web-0"])
     assert (fewer.ordinals("web"), fewer.left_out) == ((2, 3), {"web": (0, 1)})
     assert scaled(fewer, "web", 3).ordinals("web") == (0, 2, 3)
-    assert scaled(fewer, "web", 4) == replace(FOUR, revision=3)
+    assert scaled(fewer, "web", 4) == replace(FOUR, revision=3, asked=1)
     assert scaled(fewer, "web", 5).ordinals("web") == (0, 1, 2, 3, 4)
 
 

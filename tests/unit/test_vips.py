@@ -200,4 +200,15 @@ def test_a_vip_that_is_given_is_the_live_slot_s_and_a_swap_changes_which_that_is
 def test_two_copies_with_one_vip_are_told_apart():
     live, staged = deployment(vip="198.51.100.6"), deployment(id=STAGING, vip="198.51.100.6")
     assert apart(staged, intent(live), GROUND).vip == "198.51.100.1"
-    assert apart(staged, intent(live), OWN) == apart(staged, NOBODY, GROUND) == staged
+    assert apart(staged, NOBODY, GROUND) == staged
+    assert apart(staged, intent(live), OWN).vip == staged.vip
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 0), (0, 1)])
+def test_of_two_copies_of_which_one_is_from_before_a_swap_one_is_live(first, second):
+    production = deployment(vip="198.51.100.6", swaps=first)
+    staged = deployment(id=STAGING, vip="198.51.100.6", swaps=second)
+    ground = replace(GROUND, added=frozenset({"198.51.100.6", "198.51.100.7", "198.51.100.8"}))
+    found = apart(staged, intent(production), ground, ["198.51.100.6", "198.51.100.8"])
+    assert found.is_live != production.is_live
+    assert found.vip == "198.51.100.7"  # which nobody else has, and we have added: it was the other one of the two
