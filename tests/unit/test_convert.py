@@ -19,6 +19,7 @@ from orchestrator.convert.names import Names, as_name
 from orchestrator.convert.secrecy import holds_secret, in_command
 from orchestrator.convert.sizes import _CLASSIC, _GIB, memory_text, size_of
 from orchestrator.convert.yamltext import written
+from orchestrator.engine.template import escaped
 from orchestrator.errors import InvalidInput, UserError
 from orchestrator.model.names import is_name, parse_instance_name
 from tests.golden.convert_pairs import FOLDER
@@ -310,6 +311,20 @@ def test_a_setting_keeps_every_letter(value):
     found = made(definition, CSCFG.replace("</Role>", f"{setting}</Role>"))
     (role,) = parse(found.text, "f").roles
     assert dict(role.setup.settings)["A"].replace("{{{{", "{{") == value
+
+
+@settings(max_examples=60, deadline=None)
+@given(XML_TEXT)
+def test_a_cloud_config_keeps_every_letter(text):
+    """In a file, in a command's word, and in what is passed through; one that looks like a secret is kept out."""
+    config = {"write_files": [{"path": "/a", "content": text}], "runcmd": [["echo", text]], "x": {"y": [text, 1]}}
+    (role,) = parse(made("#cloud-config\n" + yaml.safe_dump(config)).text, "f").roles
+    setup = role.setup
+    if in_command(text):
+        return
+    assert setup.files[0].content == text
+    assert setup.commands[0].words == ("echo", escaped(text))
+    assert json.loads(setup.user_data) == {"x": {"y": [escaped(text), 1]}}
 
 
 @settings(max_examples=60, deadline=None)
