@@ -44,13 +44,13 @@ def convert(pair: Pair, images: Mapping[str, str], service: str = "") -> Draft:
     draft, said = Draft(), pair.definition.get("name")
     name = service or as_name(said, "service")
     if name != said and not service:
-        draft.note(Kind.CHANGED, said, f"is called {name}: names are of a-z, 0-9 and -", pair.definition.line)
+        draft.note(Kind.CHANGED, said, f"is called {name}: names are of a-z, 0-9 and -", pair.definition.at)
     family = FAMILIES.get(_family(pair.configuration), FAMILIES["1"])
     names, values, made = Names("role", are_roles=True), {}, {}
     for role in pair.roles():
         given = names.give(role.get("name"))
         if given != role.get("name"):
-            draft.note(Kind.CHANGED, role.get("name"), f"is called {given}: names are of a-z, 0-9 and -", role.line)
+            draft.note(Kind.CHANGED, role.get("name"), f"is called {given}: names are of a-z, 0-9 and -", role.at)
         built = RoleDraft(pair, role, given, draft)
         image = built.image(images.get(role.get("name"), images.get(given, images.get("", ""))), family)
         values[given] = built.value(image)
@@ -89,11 +89,11 @@ def _rest(pair: Pair, draft: Draft) -> None:
     definition, configuration = pair.definition, pair.configuration
     if definition.get("topologyChangeDiscovery"):
         text = f"{definition.get('topologyChangeDiscovery')}: instances find each other by DNS"
-        draft.note(Kind.DROPPED, "topologyChangeDiscovery", text, definition.line)
+        draft.note(Kind.DROPPED, "topologyChangeDiscovery", text, definition.at)
     for document in (definition, configuration):
         if document is not None and (version := document.get("schemaVersion")):
             text = f"{version}: says which SDK the file was written for"
-            draft.note(Kind.DROPPED, f"{document.name}/schemaVersion", text, document.line)
+            draft.note(Kind.DROPPED, f"{document.name}/schemaVersion", text, document.at)
     used = {
         endpoint.get("loadBalancerProbe").casefold()
         for role in pair.roles()
@@ -102,7 +102,7 @@ def _rest(pair: Pair, draft: Draft) -> None:
     }
     for probe in definition.all("LoadBalancerProbes", "LoadBalancerProbe"):
         if probe.get("name").casefold() not in used:
-            draft.note(Kind.DROPPED, probe.get("name"), "no endpoint uses this probe", probe.line)
+            draft.note(Kind.DROPPED, probe.get("name"), "no endpoint uses this probe", probe.at)
     if configuration is not None:
         _rest_of_configuration(configuration, draft)
 
@@ -110,10 +110,10 @@ def _rest(pair: Pair, draft: Draft) -> None:
 def _rest_of_configuration(configuration: Element, draft: Draft) -> None:
     if configuration.get("osFamily") or configuration.get("osVersion"):
         said = f"{configuration.get('osFamily') or '1'}, version {configuration.get('osVersion') or '*'}"
-        draft.note(Kind.CHANGED, "osFamily", f"{said}: only the name of an image comes of it", configuration.line)
+        draft.note(Kind.CHANGED, "osFamily", f"{said}: only the name of an image comes of it", configuration.at)
     for network in configuration.all("NetworkConfiguration"):
         leftovers.tell(network, leftovers.OF_THE_NETWORK, "NetworkConfiguration", draft)
         for group in network.all("AddressAssignments"):
             leftovers.tell(group, leftovers.OF_THE_NETWORK, "AddressAssignments", draft)
         for server in network.all("Dns", "DnsServers", "DnsServer"):
-            draft.note(Kind.CHANGED, server.get("name"), "is only an address in setup.dns: it has no name", server.line)
+            draft.note(Kind.CHANGED, server.get("name"), "is only an address in setup.dns: it has no name", server.at)

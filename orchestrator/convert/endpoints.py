@@ -34,7 +34,7 @@ class Endpoints:
         return f"{self._role.get('name')}/{endpoint.get('name')}"
 
     def _note(self, kind: Kind, endpoint: Element, text: str) -> None:
-        self._draft.note(kind, self._subject(endpoint), text, endpoint.line)
+        self._draft.note(kind, self._subject(endpoint), text, endpoint.at)
 
     def _add(self, endpoint: Element) -> None:
         protocol = endpoint.get("protocol").lower()
@@ -69,7 +69,7 @@ class Endpoints:
         given = self._put(endpoint, fields)
         if local == "*":
             text = f"localPort is *: any free port; say which one the program listens on (it is {target} here)"
-            self._draft.decide((*self._path, given), self._subject(endpoint), text, endpoint.line)
+            self._draft.decide((*self._path, given), self._subject(endpoint), text, endpoint.at)
         if protocol == "https":
             told = f"https ends in the instance, as before: it needs the certificate {endpoint.get('certificate')}"
             self._draft.comment((*self._path, given), told)
@@ -82,7 +82,7 @@ class Endpoints:
             fields["idle_timeout"] = f"{minutes}m"
         if name := endpoint.get("loadBalancer"):
             text = f"was on the internal load balancer {name}: on the VIP it is reached from outside, too"
-            self._draft.note(Kind.DECIDE, self._subject(endpoint), text, endpoint.line)
+            self._draft.note(Kind.DECIDE, self._subject(endpoint), text, endpoint.at)
         if endpoint.get("enableDirectServerReturn").lower() in {"true", "1"}:
             text = "enableDirectServerReturn: answers go through HAProxy as requests do"
             self._note(Kind.DROPPED, endpoint, text)
@@ -112,7 +112,7 @@ class Endpoints:
         if _URL_PATH.fullmatch(path):
             return path
         text = f"path {path!r:.80} has letters that no check can ask for: write them as %XX; HAProxy only connects"
-        self._draft.note(Kind.DECIDE, f"probe {probe.get('name')}", text, probe.line)
+        self._draft.note(Kind.DECIDE, f"probe {probe.get('name')}", text, probe.at)
         return ""
 
     def _internal(self, endpoint: Element) -> None:
@@ -123,7 +123,7 @@ class Endpoints:
         given = self._put(endpoint, {"target": target, "protocol": protocol, "visibility": "internal"})
         if not ports:
             text = f"it had any free port; {self._free} is a guess: say which one the program listens on"
-            self._draft.decide((*self._path, given), self._subject(endpoint), text, endpoint.line)
+            self._draft.decide((*self._path, given), self._subject(endpoint), text, endpoint.at)
             self._free += 1
         if said == "any":  # of both kinds, so that a rule about it is about both
             self._note(Kind.CHANGED, endpoint, "any is one endpoint of tcp and one of udp here")

@@ -37,7 +37,7 @@ def tell(element: Element, reasons: Mapping[str, str], where: str, draft: Draft)
             continue
         for path, found in _leaves(child, where):
             said = " ".join(f'{name}="{shown(name, value, found)}"' for name, value in found.attributes.items())
-            draft.note(Kind.DROPPED, path, f"{said}: {reason}" if said else reason, found.line)
+            draft.note(Kind.DROPPED, path, f"{said}: {reason}" if said else reason, found.at)
 
 
 def _leaves(element: Element, where: str) -> Iterator[tuple[str, Element]]:

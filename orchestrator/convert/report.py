@@ -20,16 +20,25 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A line of a file, from 1."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
-    """``subject``: what it is about, as the input says it. ``line``: of the input, from 1 (0: of no line)."""
+    """``subject``: what it is about, as the input says it. ``file``, ``line``: of the input, from 1 (0: of no line)."""
 
     kind: Kind
     subject: str
     text: str
     line: int = 0
+    file: str = ""
 
     def __str__(self) -> str:
-        where = f" (line {self.line})" if self.line else ""
+        where = f" ({printable(self.file)}, line {self.line})" if self.line else ""
         return f"{self.kind.value}: {printable(self.subject)}{where}: {printable(self.text)}"
 
     def as_json(self) -> dict[str, object]:
@@ -53,14 +62,15 @@ class Draft:
         """In the order that they came in, none twice."""
         return list(self.told)
 
-    def note(self, kind: Kind, subject: str, text: str, at: int = 0) -> None:
-        self.told.setdefault(Note(kind, subject, text, at))
+    def note(self, kind: Kind, subject: str, text: str, at: Place | None = None) -> None:
+        where = (at.line, at.file) if at is not None else (0, "")
+        self.told.setdefault(Note(kind, subject, text, *where))
 
     def comment(self, path: Path_, text: str) -> None:
         """A comment above the field at ``path``."""
         self.comments.setdefault(path, []).append(text)
 
-    def decide(self, path: Path_, subject: str, text: str, at: int = 0) -> None:
+    def decide(self, path: Path_, subject: str, text: str, at: Place | None = None) -> None:
         """Something that a person has to decide: told in the file and in the report."""
         self.comment(path, f"decide: {text}")
         self.note(Kind.DECIDE, subject, text, at)

@@ -9,7 +9,7 @@ from orchestrator.convert import leftovers, secrecy
 from orchestrator.convert.endpoints import Endpoints
 from orchestrator.convert.names import Names, as_name, as_secret
 from orchestrator.convert.pairing import PLUGIN, instances
-from orchestrator.convert.report import Draft, Kind, Path_
+from orchestrator.convert.report import Draft, Kind, Path_, Place
 from orchestrator.convert.setups import SECRETS
 from orchestrator.convert.sizes import DEFAULT, memory_text, size_of
 from orchestrator.engine.template import escaped
@@ -35,7 +35,7 @@ class RoleDraft:
         self.endpoints = Endpoints(pair, role, self.path, draft)
         self.files: list[object] = []
 
-    def note(self, kind: Kind, what: str, text: str, at: int = 0) -> None:
+    def note(self, kind: Kind, what: str, text: str, at: Place | None = None) -> None:
         self.draft.note(kind, f"{self.role.get('name')}/{what}", text, at)
 
     def value(self, image: str) -> dict[str, object]:
@@ -51,7 +51,7 @@ class RoleDraft:
 
     def _instances(self) -> int:
         count = instances(self.configured)
-        at = self.configured.line if self.configured else self.role.line
+        at = self.configured.at if self.configured else self.role.at
         if self.configured is None:
             self.draft.decide((*self.path, "instances"), self.role.get("name"), "how many: there was no .cscfg", at)
         if not 1 <= count <= MAX_INSTANCES:
@@ -65,7 +65,7 @@ class RoleDraft:
         cpus, memory = known or size_of(DEFAULT) or (1, 1792)
         if known is None:
             text = f"there is no size {said!r:.60}; this is {DEFAULT}"
-            self.draft.decide((*self.path, "size"), f"{self.role.get('name')}/vmsize", text, self.role.line)
+            self.draft.decide((*self.path, "size"), f"{self.role.get('name')}/vmsize", text, self.role.at)
         else:
             self.draft.comment((*self.path, "size"), f"vmsize {said}")
         return {"vcpus": cpus, "memory": memory_text(memory)}
@@ -95,10 +95,10 @@ class RoleDraft:
         for setting in values:
             name, value = setting.get("name"), setting.get("value")
             if name.startswith(PLUGIN):
-                self.note(Kind.DROPPED, name, "belongs to a module of Azure's guest agent", setting.line)
+                self.note(Kind.DROPPED, name, "belongs to a module of Azure's guest agent", setting.at)
             elif not _SETTING.fullmatch(name):
                 why = "its name is not letters, digits, _ . - (or starts with a digit)"
-                self.note(Kind.DROPPED, name, why, setting.line)
+                self.note(Kind.DROPPED, name, why, setting.at)
             elif secrecy.is_secretive(name, value):
                 self._secret_setting(setting)
             else:
@@ -114,7 +114,7 @@ class RoleDraft:
         path = f"{SECRETS}/{name}"
         self.draft.comment((*self.path, "setup", "files", len(self.files)), f"the setting {name}")
         text = f"may be a secret, and is not written into the file: `vmrole secret set {secret}`; it becomes {path}"
-        self.note(Kind.SECRET, name, text, setting.line)
+        self.note(Kind.SECRET, name, text, setting.at)
         self.files.append({"path": path, "secret": f"store:{secret}", "mode": "0600"})
 
     def _certificates(self) -> dict[str, list[object]]:
@@ -130,14 +130,14 @@ class RoleDraft:
             text = f"certificate {element.get('name')} ({where}{self._thumbprint(element.get('name'))})"
             self.draft.comment((*self.path, "setup", kind, len(found[kind])), text)
             told = f"is not in these files: `vmrole secret set {secret}` takes it (PEM, or PKCS #12 for Windows)"
-            self.note(Kind.SECRET, f"certificate {element.get('name')}", told, element.line)
+            self.note(Kind.SECRET, f"certificate {element.get('name')}", told, element.at)
             found[kind].append({"name": name, "secret": f"store:{secret}"})
             if rights := element.get("permissionLevel"):
                 why = f"{rights}: the key is for the system's administrators"
-                self.note(Kind.DROPPED, f"certificate {element.get('name')}/permissionLevel", why, element.line)
+                self.note(Kind.DROPPED, f"certificate {element.get('name')}/permissionLevel", why, element.at)
         for given in self.configured.all("Certificates", "Certificate") if self.configured else ():
             if given.get("name").startswith(PLUGIN):
-                self.note(Kind.DROPPED, given.get("name"), "belongs to a module of Azure's guest agent", given.line)
+                self.note(Kind.DROPPED, given.get("name"), "belongs to a module of Azure's guest agent", given.at)
         return found
 
     def _thumbprint(self, name: str) -> str:
@@ -153,16 +153,16 @@ class RoleDraft:
             command, kind = task.get("commandLine"), task.get("taskType", "simple").lower()
             if kind != "simple" or not command.strip():
                 why = f"{kind} task {command!r:.120}: make it a service in the image; a start-up task has to end"
-                self.draft.decide((*self.path, "image"), f"{self.role.get('name')}/{name}", why, task.line)
+                self.draft.decide((*self.path, "image"), f"{self.role.get('name')}/{name}", why, task.at)
                 continue
             here = (*self.path, "setup", "startup_tasks", len(found))
             told = "the files it names were in the role's package: they have to be in the image, or in setup.files"
-            self.draft.decide(here, f"{self.role.get('name')}/{name}", told, task.line)
+            self.draft.decide(here, f"{self.role.get('name')}/{name}", told, task.at)
             self._variables(task, here, name)
             if secrecy.in_command(command):
-                self.note(Kind.SECRET, name, "the command may hold a secret, and is in the service file", task.line)
+                self.note(Kind.SECRET, name, "the command may hold a secret, and is in the service file", task.at)
             if task.get("executionContext", "limited").lower() == "limited":
-                self.note(Kind.CHANGED, name, "runs with all rights: there is no limited context", task.line)
+                self.note(Kind.CHANGED, name, "runs with all rights: there is no limited context", task.at)
             found.append({"name": name, "run": escaped(command)})
         return found
 
@@ -173,7 +173,7 @@ class RoleDraft:
             value = f"the value at {origin.get('xpath')}" if origin else repr(said)
             self.draft.comment(here, f"it had the variable {variable.get('name')} = {value}")
             text = f"variable {variable.get('name')} is not set: set it in the command, or in the image"
-            self.note(Kind.DROPPED, name, text, variable.line)
+            self.note(Kind.DROPPED, name, text, variable.at)
 
     def _storage(self) -> dict[str, object]:
         found: dict[str, object] = {}
@@ -186,7 +186,7 @@ class RoleDraft:
                 told += f", of {MIN_DISK_MIB} MiB: none is smaller"
             is_clean = storage.get("cleanOnRoleRecycle", "true").lower() in {"true", "1"}
             told += "; new and empty after a reimage, but not after a reboot" if is_clean else ""
-            self.note(Kind.CHANGED, storage.get("name"), told, storage.line)
+            self.note(Kind.CHANGED, storage.get("name"), told, storage.at)
             found[name] = {"size": f"{size}MiB", "mount": f"/mnt/{name}", "clean_on_reimage": is_clean}
         return found
 
@@ -205,11 +205,11 @@ class RoleDraft:
             if element is not None:
                 leftovers.tell(element, leftovers.OF_A_ROLE, self.role.get("name"), self.draft)
         if self.role.get("enableNativeCodeExecution").lower() in {"false", "0"}:
-            self.note(Kind.DROPPED, "enableNativeCodeExecution", "there is no partial trust here", self.role.line)
+            self.note(Kind.DROPPED, "enableNativeCodeExecution", "there is no partial trust here", self.role.at)
         for startup in self.role.all("Startup"):
             if startup.get("priority"):
                 text = f"{startup.get('priority')}: tasks run one after the other, in the order of the file"
-                self.note(Kind.DROPPED, "Startup/priority", text, startup.line)
+                self.note(Kind.DROPPED, "Startup/priority", text, startup.at)
 
     def image(self, chosen: str, of_family: str) -> str:
         """``chosen`` by an option, else the disk that a VM role names, else a name made of the guest OS family."""
@@ -222,9 +222,9 @@ class RoleDraft:
             stem = re.split(r"[/\\]", disk)[-1].rsplit(".", 1)[0]
             image = as_name(stem, "image")
             text = f"the image that was {disk}: `vmrole image add {image} FILE.vhd` takes it in"
-            self.draft.decide(where, f"{self.role.get('name')}/OsImage", text, found.line)
+            self.draft.decide(where, f"{self.role.get('name')}/OsImage", text, found.at)
             return image
         kind = "server with the role's program in it" if self.role.name != "VirtualMachineRole" else "server"
         text = f"the image, a {kind}; it ran on {of_family}"
-        self.draft.decide(where, f"{self.role.get('name')}/image", text, self.role.line)
+        self.draft.decide(where, f"{self.role.get('name')}/image", text, self.role.at)
         return of_family

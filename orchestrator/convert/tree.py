@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.parsers import expat
 
+from orchestrator.convert.report import Place
 from orchestrator.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ class Element:
     column: int
     children: list[Element] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    source: str = ""
+
+    @property
+    def at(self) -> Place:
+        """For a report of more than one file."""
+        return Place(self.source, self.line)
 
     @property
     def text(self) -> str:
@@ -56,7 +63,8 @@ class _Stop(Exception):
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.parser = expat.ParserCreate(namespace_separator=" ")
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self.start
@@ -74,7 +82,7 @@ class _Builder:
             raise _Stop("is nested too deeply, or has too many elements")
         own = {key: value for key, value in attributes.items() if " " not in key}
         place = self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber + 1
-        element = Element(local, namespace, own, *place)
+        element = Element(local, namespace, own, *place, source=self.source)
         if self.open:
             self.open[-1].children.append(element)
         else:
@@ -94,7 +102,7 @@ class _Builder:
 
 def read(data: bytes, source: str) -> Element:
     """The root of a document. Raises InvalidInput, with line and column, when it is none."""
-    builder = _Builder()
+    builder = _Builder(source)
     try:
         builder.parser.Parse(data, True)
     except expat.ExpatError as error:
