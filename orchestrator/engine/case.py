@@ -55,7 +55,8 @@ class Case:
     @property
     def is_wanted(self) -> bool:
         """Whether there should be such an instance at all, running or stopped."""
-        return self.record.wanted in {Wanted.UP, Wanted.STOPPED} and self.role is not None
+        is_kept = self.record.wanted is Wanted.UP or self.record.wanted is Wanted.STOPPED
+        return is_kept and self.role is not None
 
     @property
     def desired(self) -> MachineSpec:

@@ -28,7 +28,7 @@ from orchestrator.model.names import (
     parse_disk,
     parse_machine,
 )
-from orchestrator.model.record import DeploymentRecord, InstanceRecord, Wanted
+from orchestrator.model.record import DeploymentRecord, InstanceRecord, Wanted, by_deployment
 from orchestrator.model.world import HostName, HostSeen, Lease, Power
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def _networks(
     offered: Collection[InstanceId],
 ) -> list[Action]:
     steps: list[Action] = []
+    staying, moving = by_deployment(instances), by_deployment(arriving)
     for record in deployments:
-        own = [r for r in instances if r.id.deployment == record.id and r.wanted is not Wanted.GONE]
-        coming = [r for r in arriving if r.id.deployment == record.id]
-        local = [r for r in (*own, *coming) if r.host == host.name]
+        own = [r for r in staying.get(record.id, ()) if r.wanted is not Wanted.GONE]
+        local = [r for r in (*own, *moving.get(record.id, ())) if r.host == host.name]
         seen = host.networks.get(record.id.network)
         if not local or (seen is not None and seen.owner != owner):
             continue

@@ -6,20 +6,24 @@ whoever may not ask an instance cannot answer it either, and a rule that changes
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import rotation
 from orchestrator.model.action import Action, DefineFilter, DeleteFilter
 from orchestrator.model.guard import ACCEPT, DROP, IN, OUT, FilterRule, Firewall, Guard, guard_name, guarded, link_local
-from orchestrator.model.record import DeploymentRecord, InstanceRecord, Wanted
+from orchestrator.model.record import DeploymentRecord, InstanceRecord, Wanted, by_deployment
 from orchestrator.model.spec import Endpoint, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from orchestrator.model.guard import Reach
+    from orchestrator.model.names import InstanceId
     from orchestrator.model.world import HostSeen
 
+CACHED_GUESTS = 4096  # what a guest may send is asked again in every turn, and hardly ever changes
 LINK_LOCAL = {"srcipaddr": "fe80::", "srcipmask": "10"}
 MULTICAST = {"dstipaddr": "ff00::", "dstipmask": "8"}
 SOLICIT_ROUTER, ADVERTISE_ROUTER, SOLICIT, REDIRECT, LISTENER = "133", "134", "135", "137", "143"
@@ -31,10 +35,11 @@ def prepare(
     """The steps after which every instance of ours on a host has the filter that it should have."""
     if host.problem:
         return ()
+    members = by_deployment(instances)
     return tuple(
         DefineFilter(host.name, guard)
         for record in deployments
-        for guard in guards(host, record, [r for r in instances if r.id.deployment == record.id], owner)
+        for guard in guards(host, record, members.get(record.id, ()), owner)
         if host.filters.get(guard.name) != guard.fingerprint
     )
 
@@ -53,7 +58,9 @@ def guards(host: HostSeen, record: DeploymentRecord, members: Sequence[InstanceR
     stays = [member for member in members if member.wanted is not Wanted.GONE]
     for member in stays:
         if member.host == host.name and member.host in record.subnets:
-            rules = (*_sent(member, record, host.reach), *_received(member, record, stays, host.reach), *_REST)
+            nets = _nets(member, record)
+            sent = _sent(member.id, member.dip, nets, host.reach, has_egress=_has_egress(member, record, host.reach))
+            rules = (*sent, *_received(member, record, stays, host.reach), *_REST)
             yield Guard(guard_name(owner, member.id), rules)
 
 
@@ -81,26 +88,43 @@ def firewall(
 _REST = (FilterRule(900, DROP, IN), FilterRule(900, DROP, OUT))
 
 
-def _sent(member: InstanceRecord, record: DeploymentRecord, reach: Reach) -> Iterator[FilterRule]:
+@dataclass(frozen=True, slots=True)
+class _Nets:
+    """A deployment's networks, as one of its guests has to do with them. ``gateway``: its own network's."""
+
+    gateway: str
+    gateways: tuple[str, ...]
+    subnets: tuple[str, ...]
+
+
+def _nets(member: InstanceRecord, record: DeploymentRecord) -> _Nets:
+    subnets = record.subnets.values()
+    return _Nets(str(record.subnets[member.host][1]), tuple(str(net[1]) for net in subnets), tuple(map(str, subnets)))
+
+
+@lru_cache(maxsize=CACHED_GUESTS)
+def _sent(key: InstanceId, dip: str, nets: _Nets, reach: Reach, *, has_egress: bool) -> tuple[FilterRule, ...]:
+    return tuple(_all_sent(key.mac, dip, nets, reach, has_egress=has_egress))
+
+
+def _all_sent(mac: str, dip: str, nets: _Nets, reach: Reach, *, has_egress: bool) -> Iterator[FilterRule]:
     """What a guest may send: only as itself, and not to the host's services nor to other deployments' networks."""
-    mac, dip, gateway = member.id.mac, member.dip, str(record.subnets[member.host][1])
-    gateways = [str(subnet[1]) for subnet in record.subnets.values()]
     yield _others(10, OUT, "mac", srcmacaddr=mac)
     for said in (dip, "0.0.0.0"):  # noqa: S104 - who probes for an address does so without one
         yield _rule(20, ACCEPT, OUT, "arp", arpsrcmacaddr=mac, arpsrcipaddr=said)
     yield from _dhcp()
     yield _others(32, OUT, "ip", srcipaddr=dip)
     for protocol, ports in (("udp", (53, 53)), ("udp", (67, 67)), ("tcp", (53, 53)), ("tcp", (1024, 65535))):
-        yield _rule(40, ACCEPT, OUT, "ip", dstipaddr=gateway, protocol=protocol, **_ports(ports))
-    yield _rule(40, ACCEPT, OUT, "ip", dstipaddr=gateway, protocol="icmp")
-    for address in gateways:
+        yield _rule(40, ACCEPT, OUT, "ip", dstipaddr=nets.gateway, protocol=protocol, **_ports(ports))
+    yield _rule(40, ACCEPT, OUT, "ip", dstipaddr=nets.gateway, protocol="icmp")
+    for address in nets.gateways:
         yield _rule(41, DROP, OUT, "ip", dstipaddr=address)
-    for net in (*map(str, record.subnets.values()), "224.0.0.0/4", "255.255.255.255", *reach.callers, reach.vips):
+    for net in (*nets.subnets, "224.0.0.0/4", "255.255.255.255", *reach.callers, reach.vips):
         yield _rule(50, ACCEPT, OUT, "ip", **_address("dst", net))
-    for net in reach.outside if _has_egress(member, record, reach) else ():
+    for net in reach.outside if has_egress else ():
         yield _rule(50, ACCEPT, OUT, "ip", **_address("dst", net))
     yield _rule(60, DROP, OUT, "ip", **_address("dst", reach.dips))
-    if _has_egress(member, record, reach):
+    if has_egress:
         yield _rule(70, ACCEPT, OUT, "ip")
     yield from _sent_by_ipv6(link_local(mac))
 

@@ -58,7 +58,7 @@ def advance(
 def _busy(record: InstanceRecord, guest: GuestSeen, now: float) -> InstanceRecord:
     """The record with what the code in the guest says of itself, which counts from when it is ready."""
     if not guest.busy or record.timeline.services is None:
-        return replace(record, busy=None)
+        return record if record.busy is None else replace(record, busy=None)
     return record if record.busy is not None else replace(record, busy=now)
 
 

@@ -6,6 +6,7 @@ step: what is not done is planned again from what is then seen.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -163,10 +164,12 @@ def _kept(
 ) -> list[Step]:
     """What is stored of deployments: how far their upgrades are, and how many instances there are to be."""
     saves: dict[DeploymentId, SaveDeployment] = {}
+    own, told = defaultdict(list), defaultdict(list)
+    for case, status in zip(cases, instances, strict=True):
+        own[case.deployment.id].append(case)
+        told[case.deployment.id].append(status)
     for record in intent.deployments:
-        own = [case for case in cases if case.deployment.id == record.id]
-        told = [status for status in instances if status.record.id.deployment == record.id]
-        save = upgrading.saved(record, own, told, world, now)
+        save = upgrading.saved(record, own[record.id], told[record.id], world, now)
         saves |= {record.id: save} if save is not None else {}
     # A record is stored once in a turn.
     counts = {save.record.id: save for save in autoscale.changes(intent, instances, world, now)}

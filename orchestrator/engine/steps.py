@@ -260,4 +260,6 @@ def _grown(case: Case) -> Case:
     if not rest.is_at_rest(case.power) and not (is_running and case.record.timeline.services is not None):
         return case
     steps = storage.grow(case.record, wanted, case.seen, is_running=is_running)
+    if not steps and case.record.machine == wanted:
+        return case
     return replace(case, record=replace(case.record, machine=wanted), before=steps)

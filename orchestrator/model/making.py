@@ -34,13 +34,18 @@ def machine_spec(role: Role, digest: str, platform: Platform) -> MachineSpec:
     Without the settings: those of a machine that runs are changed in it (engine/runtime.py).
     """
     is_windows = platform.os == WINDOWS
-    tcp = [endpoint.targets for endpoint in role.endpoints if is_windows and endpoint.protocol is not Protocol.UDP]
-    targets = {port for first, last in tcp for port in range(first, last + 1)}
-    setup = replace(role.setup, settings=())
-    return MachineSpec(digest, role.size, setup, role.disks, platform, tuple(sorted(targets)))
+    setup = replace(role.setup, settings=()) if role.setup.settings else role.setup
+    return MachineSpec(digest, role.size, setup, role.disks, platform, _targets(role) if is_windows else ())
+
+
+def _targets(role: Role) -> tuple[int, ...]:
+    tcp = [endpoint.targets for endpoint in role.endpoints if endpoint.protocol is not Protocol.UDP]
+    return tuple(sorted({port for first, last in tcp for port in range(first, last + 1)}))
 
 
 def is_same_but_larger(now: MachineSpec, wanted: MachineSpec) -> bool:
     """Whether all that ``wanted`` asks for beyond ``now`` is room on disks: no other machine is needed for that."""
+    if now == wanted:
+        return True
     larger = tuple(replace(disk, size_mib=new.size_mib) for disk, new in zip(now.disks, wanted.disks, strict=False))
     return replace(now, disks=larger) == wanted if len(now.disks) == len(wanted.disks) else False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from ipaddress import IPv4Network
 from itertools import count as counted
 from itertools import islice
@@ -285,16 +287,35 @@ class Event:
     actor: str = "loop"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Intent:
-    """The whole of the store at one moment, as the plan sees it. ``owner`` marks what is ours on a host."""
+    """The whole of the store at one moment, as the plan sees it. ``owner`` marks what is ours on a host.
+
+    Without slots: who belongs to whom is sorted out once, when it is first asked for.
+    """
 
     owner: str
     deployments: tuple[DeploymentRecord, ...] = ()
     instances: tuple[InstanceRecord, ...] = field(default=())
 
     def members(self, deployment: DeploymentId) -> tuple[InstanceRecord, ...]:
-        return tuple(record for record in self.instances if record.id.deployment == deployment)
+        return self._members.get(deployment, ())
 
     def deployment(self, key: DeploymentId) -> DeploymentRecord | None:
-        return next((record for record in self.deployments if record.id == key), None)
+        return self._deployments.get(key)
+
+    @cached_property
+    def _members(self) -> Mapping[DeploymentId, tuple[InstanceRecord, ...]]:
+        return by_deployment(self.instances)
+
+    @cached_property
+    def _deployments(self) -> Mapping[DeploymentId, DeploymentRecord]:
+        return {record.id: record for record in self.deployments}
+
+
+def by_deployment(records: Iterable[InstanceRecord]) -> Mapping[DeploymentId, tuple[InstanceRecord, ...]]:
+    """The instances of each deployment that has any, in the order given."""
+    found = defaultdict(list)
+    for record in records:
+        found[record.id.deployment].append(record)
+    return {key: tuple(members) for key, members in found.items()}

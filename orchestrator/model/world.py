@@ -86,7 +86,7 @@ class HostName:
     @property
     def fits(self) -> bool:
         """Whether the name has letters enough to tell this rank."""
-        return self.rank < 1 << sum(char.islower() for char in self.name)
+        return self.rank < 1 << sum(map(str.islower, self.name))
 
     @property
     def spelt(self) -> str:

@@ -52,8 +52,13 @@ class FakeWorld:
 
     def script(self, instance: str) -> Script:
         """How an instance's guest behaves: as it was told, or as every guest of its image does."""
-        machines = {str(record.id): record.machine.digest for record in self.store.intent().instances}
-        return self.scripts.get(instance) or self.images.get(machines.get(instance, ""), Script())
+        return self.scripts.get(instance) or self._script_of_image(instance) or Script()
+
+    def _script_of_image(self, instance: str) -> Script | None:
+        if not self.images:  # as in a world of a thousand instances, where it would be looked up for each of them
+            return None
+        records = self.store.intent().instances
+        return next((self.images.get(r.machine.digest) for r in records if str(r.id) == instance), None)
 
     @property
     def effects(self) -> Effects:
