@@ -154,7 +154,7 @@ def move(  # noqa: PLR0911 - one return a rung
         return None
     going = [unit for unit in units if unit.is_old and _is_chosen(rollout, unit)]
     if rollout.domain is None:
-        return _next(rollout, going, units, now) if is_supplied or not going else None
+        return _next(record, rollout, going, units, now) if is_supplied or not going else None
     here = [unit for unit in units if unit.domain == rollout.domain and _is_chosen(rollout, unit)]
     if not any(unit.is_old or not unit.is_settled for unit in here):
         return _domain_done(record, rollout, going, units, now)
@@ -217,13 +217,15 @@ def _choose(old: Collection[Unit], last: int | None) -> int:
     return last if last is not None and last in left else min(left)
 
 
-def _next(rollout: Rollout, going: Sequence[Unit], units: Sequence[Unit], now: float) -> Move | None:
+def _next(
+    record: DeploymentRecord, rollout: Rollout, going: Sequence[Unit], units: Sequence[Unit], now: float
+) -> Move | None:
     """The next domain, or the end: which waits for nobody but those who are still to get healthy."""
     if going:
         return _entered(rollout, _choose(going, rollout.last), going, now)
     if any(_is_chosen(rollout, unit) and not unit.is_settled for unit in units):
         return None
-    return _ended(rollout, units, now)
+    return _ended(record, rollout, units, now)
 
 
 def _entered(rollout: Rollout, number: int, going: Sequence[Unit], now: float) -> Move:
@@ -237,7 +239,7 @@ def _domain_done(
 ) -> Move:
     left = replace(rollout, domain=None, since=now)
     if not going:
-        return _ended(left, units, now)
+        return _ended(record, left, units, now)
     told = f"{BACK if rollout.is_back else 'upgrade'}: domain {rollout.domain} is healthy"
     is_automatic = rollout.is_back or bool(rollout.canary) or all(role.upgrade.is_automatic for role in _roles(record))
     if is_automatic:
@@ -250,9 +252,9 @@ def _roles(record: DeploymentRecord) -> list[Role]:
     return [role for role in record.service.roles if role.name in changing]
 
 
-def _ended(rollout: Rollout, units: Sequence[Unit], now: float) -> Move:
+def _ended(record: DeploymentRecord, rollout: Rollout, units: Sequence[Unit], now: float) -> Move:
     what = BACK if rollout.is_back else "upgrade"
-    if rollout.canary and any(unit.is_old for unit in units):
+    if rollout.canary and any(unit.is_old and unit.id.ordinal in record.ordinals(unit.id.role) for unit in units):
         names = ", ".join(rollout.canaries)
         roles = dict.fromkeys(rollout.roles, 0)  # it may wait for days: who stood in for them goes
         waits = replace(rollout, domain=None, waits=PROMOTE, roles=roles)

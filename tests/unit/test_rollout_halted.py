@@ -238,3 +238,11 @@ def test_where_nobody_may_be_away_an_extra_one_stands_in_for_a_canary_and_on_the
     go_on()
     assert digests(world) == [OLD] * 4
     assert min(seen) == 4
+
+
+def test_more_canaries_than_there_are_instances_leave_nobody_to_wait_for():
+    none_away = replace(FAST, max_surge=Share(1), max_unavailable=Share(0))
+    world = ready(upgrade=none_away)
+    world.up(wanted("debian-13", upgrade=none_away), canary=9)
+    world.settle()
+    assert (digests(world), record(world).rollout) == ([NEW] * 4, None)
