@@ -166,12 +166,24 @@ def _into_role(form: Form, file: Given, wishes: Wishes, draft: Draft) -> None:
         found = unattend.convert(file.data, file.name, name, draft)
     else:
         found = userdata.convert(text.decode(), file.name, name, draft)
-    known = role.get("setup", {})
-    for key in sorted(set(found) & set(known)):
-        draft.note(Kind.DROPPED, f"{file.name}/{key}", f"setup.{key} of role {name} is said by another file already")
-    role["setup"] = found | known
+    role["setup"] = _both(role.get("setup", {}), found, file.name, name, draft)
     if not role["setup"]:
         del role["setup"]
+
+
+def _both(
+    known: Mapping[str, object], found: Mapping[str, object], source: str, role: str, draft: Draft
+) -> dict[str, object]:
+    """Two setups as one: lists are joined, and of anything else the first stays."""
+    both = {**found, **known}
+    for key in sorted(set(found) & set(known)):
+        first, second = known[key], found[key]
+        if isinstance(first, list) and isinstance(second, list):
+            both[key] = [*first, *second]
+        else:
+            text = f"setup.{key} of role {role} is said by another file already"
+            draft.note(Kind.DROPPED, f"{source}/{key}", text)
+    return both
 
 
 def _new_role(form: Form, name: str, role: dict[str, object], wishes: Wishes, draft: Draft) -> None:

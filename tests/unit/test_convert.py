@@ -197,6 +197,18 @@ def test_memory_is_written_as_people_write_it():
     assert [memory_text(mib) for mib in (768, 1024, 1792, 14336)] == ["768MiB", "1GiB", "1792MiB", "14GiB"]
 
 
+def test_an_answer_file_beside_a_pair_joins_its_lists():
+    definition = csdef("<ConfigurationSettings><Setting name='Password'/></ConfigurationSettings>")
+    setting = "<ConfigurationSettings><Setting name='Password' value='x'/></ConfigurationSettings>"
+    config = "#cloud-config\nfqdn: a.b\nwrite_files: [{path: /a, content: b}]\n"
+    configuration = CSCFG.replace('<Role name="r">', '<Role name="r" vmName="box">')
+    found = made(definition, configuration.replace("</Role>", f"{setting}</Role>"), config)
+    (role,) = parse(found.text, "f").roles
+    assert [file.path for file in role.setup.files] == ["/etc/vmrole/secrets/Password", "/a"]
+    assert role.setup.hostname == "box-{{ordinal}}"
+    assert any("hostname" in str(note) and note.kind.value == "dropped" for note in found.notes)
+
+
 def test_an_image_is_chosen_by_role_or_for_all():
     found = made(csdef(""), CSCFG, wishes=Wishes(images={"r": "web:1.4"}))
     assert found.value["roles"]["r"]["image"] == "web:1.4"
