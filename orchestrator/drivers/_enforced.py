@@ -13,10 +13,11 @@ from orchestrator.drivers.process import run
 from orchestrator.errors import VmroleError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 LOOK_S = 10.0  # how long rules that somebody took away may go unnoticed: asking starts a program
-TRUST_S = 60.0  # what libvirt has just put back is there, even if it cannot be seen here
+TRUST_S = 3600.0  # what libvirt has put back is there, even if it cannot be seen here
+LATER = 11_010_000  # from this libvirt on rules may be nftables' own, which ebtables does not see
 ARGV = ("ebtables", "--concurrent", "-t", "nat", "-L", "PREROUTING")
 _ENTRY = re.compile(r"^-i (\S+) -j libvirt-", re.MULTILINE)  # where libvirt has a guest's frames go first
 
@@ -26,9 +27,16 @@ class Enforced:
 
     def __init__(self, prefix: Sequence[str] | None) -> None:
         self._prefix = prefix
+        self._is_known = False
         self._looked = float("-inf")
         self._seen: frozenset[str] | None = None
         self._renewed: dict[str, float] = {}
+
+    def known(self, libvirt: Callable[[], int]) -> None:
+        """``libvirt`` tells its version there; it is asked once."""
+        if not self._is_known:
+            self._prefix = self._prefix if libvirt() < LATER else None
+            self._is_known = True
 
     def lacks(self, cards: Collection[str]) -> frozenset[str]:
         """Those of these interfaces, of running machines, whose frames no rule of libvirt's sees any more."""
@@ -44,8 +52,7 @@ class Enforced:
         return missing
 
     def renewed(self, card: str) -> None:
-        now = time.monotonic()
-        self._renewed = {name: at for name, at in self._renewed.items() if now - at < TRUST_S} | {card: now}
+        self._renewed[card] = time.monotonic()
         self._looked = float("-inf")
 
     def _missing(self, cards: Collection[str], now: float) -> frozenset[str]:
@@ -61,3 +68,4 @@ class Enforced:
             return
         if found.code == 0:
             self._seen = frozenset(_ENTRY.findall(found.stdout))
+            self._renewed = {card: at for card, at in self._renewed.items() if card not in self._seen}

@@ -98,6 +98,7 @@ class LibvirtHost:
     def observe(self) -> HostSeen:
         connection = self._watched.connection.get()
         with self._watched.connection.errors("listing domains and networks"):
+            self._enforced.known(connection.getLibVersion)
             seen = [self._domain_seen(domain) for domain in connection.listAllDomains()]
             nets = {network.name(): _network_seen(network) for network in connection.listAllNetworks()}
             filters = self._seen_filters.observe()

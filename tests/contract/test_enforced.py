@@ -48,6 +48,16 @@ def test_what_cannot_be_seen_is_put_back_once_in_a_while_only(space: Namespace):
     assert there.lacks({"vnet0"}) == {"vnet0"}
     there.renewed("vnet0")
     assert there.lacks(BOTH) == {"vnet1"}
+    entered(space, "vnet0")
+    assert there.lacks(BOTH) == {"vnet1"}
+    space.run("nft", "flush", "ruleset")
+    assert there.lacks(BOTH) == set(BOTH)  # it was seen meanwhile, so it can be missed again
+
+
+def test_a_libvirt_that_may_do_it_another_way_is_not_asked_for_ebtables(space: Namespace):
+    there = Enforced(space.prefix)
+    there.known(lambda: _enforced.LATER)
+    assert there.lacks(BOTH) == frozenset()
 
 
 @pytest.mark.parametrize("prefix", [None, ("sh", "-c", "exit 3"), ("no-such-program",)])
