@@ -130,7 +130,7 @@ class Host(Protocol):
         """Put a machine behind its instance's filter, now and for its next starts. Raises Refused without one."""
 
     def eject_seed(self, machine: MachineId) -> None:
-        """Empty the machine's disc drive, now and for its next starts. Nothing to do if there is no such machine."""
+        """Empty the machine's disc drives, now and for its next starts. Nothing to do if there is no such machine."""
 
     def start_domain(self, machine: MachineId) -> None: ...
 

@@ -127,10 +127,11 @@ def show(context: Context, reference: str, as_json: bool) -> None:
       vmrole image show debian-12
     """
     from orchestrator.cli.view import print_json
-    from orchestrator.engine.imagery import users
+    from orchestrator.engine.imagery import driver_uses, users
 
     found = open_repository(context).find(reference)
-    facts = {**asdict(found), "used_by": list(users(found.digest, stored(context)))}
+    uses = (*stored(context), *driver_uses(open_repository(context).images()))
+    facts = {**asdict(found), "used_by": list(users(found.digest, uses))}
     if as_json:
         print_json(facts)
         return
@@ -141,13 +142,14 @@ def show(context: Context, reference: str, as_json: bool) -> None:
 def _facts(found: Image) -> tuple[tuple[str, str], ...]:
     traits, added = found.traits, datetime.fromtimestamp(found.added, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     marks = (("secure boot", traits.secure_boot), ("TPM", traits.tpm), ("virtio", traits.virtio))
-    needs = ", ".join(word for word, is_so in marks if is_so)
+    needs = ", ".join(word for word, is_so in marks if is_so) or "nothing else"
     default = f", instances get {traits.disk_bytes // MIB} MiB" if traits.disk_bytes else ""
+    drivers = f", set up with the drivers {traits.drivers[:19]}" if traits.drivers else ""
     return (
         ("name", found.name), ("version", found.version + (" (leaving)" if found.leaving else "")),
         ("digest", f"{found.digest} of its {found.hashed}"), ("file", f"{found.size_bytes // MIB} MiB"),
         ("disk", f"{found.virtual_bytes // MIB} MiB{default}"), ("added", added),
-        ("system", f"{traits.os or 'unknown'}, firmware {traits.firmware or 'unknown'}, {needs or 'nothing else'}"),
+        ("system", f"{traits.os or 'unknown'}, firmware {traits.firmware or 'unknown'}, {needs}{drivers}"),
         ("trial", _trial(found)), ("note", traits.note or "-"),
     )  # fmt: skip
 

@@ -29,6 +29,7 @@ def described(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--secure-boot/--no-secure-boot", default=None, help="Whether it boots with UEFI's checks."),
         click.option("--tpm/--no-tpm", default=None, help="Whether it needs a TPM."),
         click.option("--virtio/--no-virtio", default=None, help="Whether it has drivers for virtio."),
+        click.option("--drivers", metavar="NAME[:VERSION]", help="A Windows' disc with virtio's drivers; '' for none."),
         click.option("--disk", metavar="SIZE", help="The default size of instances' disks (8GiB)."),
         click.option("--note", help="Anything else."),
     )
@@ -37,8 +38,8 @@ def described(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def said_traits(said: dict[str, Any]) -> dict[str, object]:
-    """The fields of Traits that were said. Raises UserError for a size that is none."""
+def said_traits(said: dict[str, Any], store: Repository) -> dict[str, object]:
+    """The fields of Traits that were said. Raises UserError for a size that is none, NotFound for a disc."""
     from orchestrator.config.quantities import mebibytes
 
     traits = {key: value for key, value in said.items() if value is not None and key != "disk"}
@@ -47,6 +48,8 @@ def said_traits(said: dict[str, Any]) -> dict[str, object]:
             traits["disk_bytes"] = mebibytes(said["disk"]) * MIB
         except ValueError as error:
             raise UserError(f"--disk {said['disk']!r} {error}") from error
+    if said["drivers"]:
+        traits["drivers"] = store.find(said["drivers"]).digest
     return traits
 
 
@@ -98,9 +101,10 @@ def add(
     from orchestrator.drivers.imaging.intake import Intake, Offer
 
     sha256, parent = said.pop("sha256"), said.pop("parent")
-    given = Offer(*parsed(name), file, claimed or "", _checked_hex(sha256), parent, said_traits(said))
+    store = open_repository(context)
+    given = Offer(*parsed(name), file, claimed or "", _checked_hex(sha256), parent, said_traits(said, store))
     with reporting(name) as report:
-        kept = Intake(open_repository(context), SystemClock(), report).take(given, Path.cwd())
+        kept = Intake(store, SystemClock(), report).take(given, Path.cwd())
     if as_json:
         print_json(asdict(kept))
         return
@@ -124,13 +128,19 @@ def set_(context: Context, /, reference: str, **said: Any) -> None:  # noqa: ANN
     \b
     Example:
       vmrole image set windows-2022 --firmware uefi --secure-boot --tpm --disk 40GiB
+      vmrole image add virtio-win virtio-win.iso && vmrole image set windows-2022 --drivers virtio-win
     """
     from dataclasses import replace
 
     store = open_repository(context)
     found = store.find(reference)
-    traits = said_traits(said)
-    store.describe(found, replace(found.traits, **traits))  # type: ignore[arg-type]
+    traits = said_traits(said, store)
+    wanted = replace(found.traits, **traits)  # type: ignore[arg-type]
+    if wanted.drivers and wanted.os != "windows":
+        raise UserError(
+            f"{found.reference} is no Windows: it gets no disc of drivers", "say --os windows, or --drivers ''"
+        )
+    store.describe(found, wanted)
     told = ", ".join(f"{key} {value}" for key, value in traits.items()) or "nothing was said"
     click.echo(f"{found.reference}: {told}")
 

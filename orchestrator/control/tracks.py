@@ -17,6 +17,7 @@ from orchestrator.model.action import (
     CreateNetwork,
     CreateOverlay,
     CreatePool,
+    DefineDomain,
     DefineFilter,
     PlaceImage,
     PlugFilter,
@@ -127,7 +128,8 @@ def waits_for(action: Action, other: Action) -> bool:  # noqa: PLR0911 - one cas
         case CreatePool():
             return True
         case PlaceImage():
-            return isinstance(action, CreateOverlay) and action.digest == other.digest
+            is_disc = isinstance(action, DefineDomain) and other.digest == action.spec.platform.drivers
+            return is_disc or (isinstance(action, CreateOverlay) and action.digest == other.digest)
         case CreateNetwork():
             return isinstance(action, StartDomain) and action.machine.instance.deployment == other.deployment
         case DefineFilter():

@@ -254,7 +254,7 @@ class LibvirtHost:
             domain = self._connection.get().lookupByName(machine.domain)
             flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
             flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
-            if drive := domains.empty_drive(domain.XMLDesc(), path):
+            for drive in domains.emptied_drives(domain.XMLDesc(), path):
                 # By force: a guest's udev locks the tray of every disc that it finds.
                 domain.updateDeviceFlags(drive, flags | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE)
 

@@ -18,6 +18,7 @@ from orchestrator.model.action import (
     SaveCopy,
     UndefineDomain,
 )
+from orchestrator.model.making import images_of
 from orchestrator.model.names import (
     DeploymentId,
     base_marker,
@@ -55,7 +56,7 @@ def prepare(
     if host.problem or not (local or coming):
         return ()
     pool: list[Action] = [] if host.has_pool else [CreatePool(host.name)]
-    digests = sorted({record.machine.digest for record in local} | coming)
+    digests = sorted({digest for record in local for digest in record.machine.images} | coming)
     images = [PlaceImage(host.name, digest) for digest in digests if not has_base(host, digest)]
     return (
         *pool,
@@ -68,11 +69,11 @@ def prepare(
 def _coming(host: HostSeen, deployments: Sequence[DeploymentRecord]) -> set[str]:
     """Images of upgrades under way, wherever their instances are: each may have to move before it is over."""
     return {
-        record.digests[role]
+        digest
         for record in deployments
         if host.name in record.subnets and record.wanted is Wanted.UP and (under_way := current(record)) is not None
         for role in under_way.roles
-        if role in record.digests
+        for digest in images_of(record.digests, record.platforms, role)
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.model.image import is_dated
+from orchestrator.model.making import images_of
 from orchestrator.model.names import machine_of_volume
 from orchestrator.model.record import Wanted
 
@@ -32,25 +33,29 @@ def stored_uses(intent: Intent) -> tuple[Use, ...]:
         Use(digest, f"{record.id.title} (role {role})")
         for record in intent.deployments
         if record.wanted in {Wanted.UP, Wanted.STOPPED}
-        for role, digest in sorted(record.digests.items())
+        for role in sorted(record.digests)
+        for digest in sorted(images_of(record.digests, record.platforms, role))
     ]
     back = [
         Use(digest, f"{record.id.title} (what a rollback goes back to)")
         for record in intent.deployments
         if record.rollout is not None
         for good in record.good
-        for digest in good.digests.values()
+        for role in good.digests
+        for digest in sorted(images_of(good.digests, good.platforms, role))
     ]
     return (*(use for record in intent.instances for use in _instance_uses(record)), *roles, *back)
 
 
 def _instance_uses(record: InstanceRecord) -> Iterator[Use]:
     who = said(record.id)
-    yield Use(record.machine.digest, who)
+    machines = [(record.machine, who)]
     if record.next is not None:
-        yield Use(record.next.machine.digest, f"{who} (its next machine)")
+        machines.append((record.next.machine, f"{who} (its next machine)"))
     if record.kept is not None:
-        yield Use(record.kept.machine.digest, f"{who} (its overlay from before, kept for undo-reimage)")
+        machines.append((record.kept.machine, f"{who} (its overlay from before, kept for undo-reimage)"))
+    for machine, said_as in machines:
+        yield from (Use(digest, said_as) for digest in sorted(machine.images))
 
 
 def said(key: InstanceId) -> str:
@@ -82,6 +87,13 @@ def _host_uses(host: HostSeen, bases: Mapping[tuple[str, str], str]) -> Iterator
         yield Use(digest, f"{who} on host {host.name}" + ("" if digest else ", and its base cannot be told"))
 
 
+def driver_uses(images: Iterable[Image]) -> tuple[Use, ...]:
+    """What images need of each other: the disc of drivers that one is set up with."""
+    return tuple(
+        Use(each.traits.drivers, f"image {each.reference} (its drivers)") for each in images if each.traits.drivers
+    )
+
+
 def users(digest: str, uses: Iterable[Use]) -> tuple[str, ...]:
     """Who needs an image, or may need it; each said once."""
     return tuple(dict.fromkeys(use.who for use in uses if use.digest in {"", digest}))
@@ -89,8 +101,9 @@ def users(digest: str, uses: Iterable[Use]) -> tuple[str, ...]:
 
 def blockers(image: Image, images: Iterable[Image], uses: Iterable[Use]) -> tuple[str, ...]:
     """What keeps an image's entry from going: its users, unless another entry keeps the same content."""
-    others = [each for each in images if each.digest == image.digest and each.reference != image.reference]
-    return () if others else users(image.digest, uses)
+    known = tuple(images)
+    others = [each for each in known if each.digest == image.digest and each.reference != image.reference]
+    return () if others else users(image.digest, (*uses, *driver_uses(known)))
 
 
 def removable(images: Iterable[Image], uses: Iterable[Use]) -> tuple[Image, ...]:
@@ -98,7 +111,8 @@ def removable(images: Iterable[Image], uses: Iterable[Use]) -> tuple[Image, ...]
 
     A version that somebody named stays: it was meant to be found again.
     """
-    known, needs = tuple(images), tuple(uses)
+    known = tuple(images)
+    needs = (*uses, *driver_uses(known))
     newest = {image.name: image.reference for image in sorted(known, key=lambda i: i.added) if not image.leaving}
     free = [image for image in known if not users(image.digest, needs)]
     return tuple(

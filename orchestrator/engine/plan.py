@@ -30,6 +30,7 @@ from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
 from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, ResumeDomain, SaveInstance, SetFirewall
+from orchestrator.model.making import images_of
 from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
 from orchestrator.model.spec import Via
 
@@ -278,10 +279,12 @@ def _unused_vips(intent: Intent, world: World) -> list[Step]:
 
 
 def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> list[Step]:
-    needed = {record.machine.digest for record in records}
-    needed |= {record.next.machine.digest for record in records if record.next is not None}
-    needed |= {record.kept.machine.digest for record in records if record.kept is not None}
-    needed |= {d for r in intent.deployments if r.wanted is Wanted.UP for d in r.digests.values()}
+    made = [record.machine for record in records]
+    made += [record.next.machine for record in records if record.next is not None]
+    made += [record.kept.machine for record in records if record.kept is not None]
+    needed = {digest for machine in made for digest in machine.images}
+    up = [record for record in intent.deployments if record.wanted is Wanted.UP]
+    needed |= {d for r in up for role in r.digests for d in images_of(r.digests, r.platforms, role)}
     return [
         Step(f"host {host.name}", action)
         for host in world.hosts.values()

@@ -13,7 +13,7 @@ from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.rollout import Unit
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
 from orchestrator.model.action import SaveDeployment
-from orchestrator.model.making import is_same_but_larger
+from orchestrator.model.making import images_of, is_same_but_larger
 from orchestrator.model.record import DeploymentRecord, Event, Wanted
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def is_supplied(record: DeploymentRecord, cases: Sequence[Case], hosts: Sequence
     A host that cannot be asked counts if an instance lives there that is to be replaced.
     """
     roles = record.rollout.roles if record.rollout is not None else {}
-    digests = {record.digests[name] for name in roles if name in record.digests}
+    digests = {digest for name in roles for digest in images_of(record.digests, record.platforms, name)}
     lived_in = {case.record.host for case in cases if case.is_old}
     own = [host for host in hosts if host.name in record.subnets]
     has_all = all(ground.has_base(host, digest) for host in own if not host.problem for digest in digests)

@@ -35,6 +35,7 @@ class Traits:
     """What a machine made of the image should be like; "" and 0: not known.
 
     ``os``: a family (linux, windows, bsd). ``firmware``: bios or uefi. ``disk_bytes``: the default size of overlays.
+    ``drivers``: the digest of the disc of drivers that a Windows is set up with ("" : none).
     """
 
     os: str = ""
@@ -44,13 +45,15 @@ class Traits:
     virtio: bool = True
     disk_bytes: int = 0
     note: str = ""
+    drivers: str = ""
 
 
 def platform_of(traits: Traits) -> Platform:
     """The machine that an image with these traits asks for; what is not known is as on Linux, started by a BIOS."""
     firmware = UEFI if traits.secure_boot else traits.firmware or BIOS
     os = WINDOWS if traits.os == WINDOWS else LINUX
-    return Platform(os, firmware, traits.secure_boot, traits.tpm, traits.virtio)
+    drivers = traits.drivers if os == WINDOWS else ""
+    return Platform(os, firmware, traits.secure_boot, traits.tpm, traits.virtio, drivers)
 
 
 @dataclass(frozen=True, slots=True)

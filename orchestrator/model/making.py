@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from orchestrator.model.setup import Setup
 from orchestrator.model.spec import WINDOWS, Disk, Platform, Protocol, Role, Size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,17 @@ class MachineSpec:
     disks: tuple[Disk, ...] = ()
     platform: Platform = field(default_factory=Platform)
     ports: tuple[int, ...] = ()
+
+    @property
+    def images(self) -> frozenset[str]:
+        """The digests of what has to be on its host: its base, and its disc of drivers."""
+        return frozenset({self.digest, self.platform.drivers} - {""})
+
+
+def images_of(digests: Mapping[str, str], platforms: Mapping[str, Platform], role: str) -> frozenset[str]:
+    """The same of the machines that a role is to have; empty if it has no image yet."""
+    drivers = platforms[role].drivers if role in platforms else ""
+    return frozenset({digests.get(role, ""), drivers} - {""})
 
 
 def is_of_unknown_make(machine: MachineSpec) -> bool:

@@ -106,6 +106,8 @@ class Platform:
     """What a machine made of an image has to be like, as the image's traits say.
 
     ``os``: linux or windows. ``firmware``: bios or uefi. Without ``virtio`` it gets a SATA disk and an e1000e card.
+    ``drivers``: the digest of a disc with virtio's drivers and the agent, in a second drive until it is set up; "" for
+    none. It is no part of what domains are marked with, so that those from before are known by their mark.
     """
 
     os: str = "linux"
@@ -113,6 +115,7 @@ class Platform:
     secure_boot: bool = False
     tpm: bool = False
     virtio: bool = True
+    drivers: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

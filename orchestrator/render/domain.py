@@ -16,7 +16,7 @@ from lxml.builder import E, ElementMaker
 
 from orchestrator.model import disks
 from orchestrator.model.guard import guard_name
-from orchestrator.model.names import MachineId, base_volume, libvirt_uuid, parse_machine, pool_name
+from orchestrator.model.names import MachineId, base_volume, digest_of_volume, libvirt_uuid, parse_machine, pool_name
 from orchestrator.render import platform as platforms
 
 if TYPE_CHECKING:
@@ -104,16 +104,18 @@ def _devices(
     machine: MachineId, spec: MachineSpec, place: int, around: Surroundings, *, has_seed: bool
 ) -> etree._Element:
     beside, platform, pool_path = disks.files(machine, spec, place), spec.platform, around.pool_path
-    bus = platforms.disc_bus(platform)
+    bus, number = platforms.disc_bus(platform), 0 if platform.virtio else 1 + len(beside)
+    discs = [platforms.disc_element(f"{pool_path}/{machine.seed}" if has_seed else "", platform, number)]
+    if platform.drivers:
+        drivers = f"{pool_path}/{base_volume(platform.drivers)}" if has_seed else ""
+        discs.append(platforms.disc_element(drivers, platform, number + 1, "qcow2"))
     return E.devices(
         _overlay(machine, spec.digest, pool_path, platforms.disk_target(0, virtio=platform.virtio)),
         *(
             _disk(disk, f"{pool_path}/{file}", platforms.disk_target(number, virtio=platform.virtio))
             for number, (disk, file) in enumerate(beside, 1)
         ),
-        platforms.disc_element(
-            f"{pool_path}/{machine.seed}" if has_seed else "", platform, 0 if platform.virtio else 1 + len(beside)
-        ),
+        *discs,
         *([E.controller(type="scsi", index="0", model="virtio-scsi")] if bus == "scsi" else []),
         E.interface(
             E.mac(address=machine.instance.mac),
@@ -254,15 +256,25 @@ def device_of(xml: str, path: str) -> str:
     return next((device.get("dev", "") for device in devices if device is not None), "")
 
 
-def empty_drive(xml: str, path: str) -> str:
-    """The disc drive of a domain that has the file ``path`` in it, as it is when it is empty; "" if there is none."""
-    for disk in etree.fromstring(xml).iterfind("devices/disk[@device='cdrom']"):
-        if _path(disk) == path:
-            for tag in ("source", "backingStore", "alias"):
-                for found in disk.findall(tag):
-                    disk.remove(found)
-            return etree.tostring(disk, encoding="unicode", with_tail=False)
-    return ""
+def emptied_drives(xml: str, seed: str) -> list[str]:
+    """The disc drives of a domain with discs of ours in them, as they are when they are empty.
+
+    ``seed``: the answer file's path. Its drive comes last: as long as it is there, it is known that there is work left.
+    """
+    ours = [disk for disk in etree.fromstring(xml).iterfind("devices/disk[@device='cdrom']") if _is_ours(disk, seed)]
+    return [_emptied(disk) for disk in sorted(ours, key=lambda disk: _path(disk) == seed)]
+
+
+def _is_ours(drive: etree._Element, seed: str) -> bool:
+    folder, _, name = _path(drive).rpartition("/")
+    return _path(drive) == seed or (folder == posixpath.dirname(seed) and digest_of_volume(name) is not None)
+
+
+def _emptied(drive: etree._Element) -> str:
+    for tag in ("source", "backingStore", "alias"):
+        for found in drive.findall(tag):
+            drive.remove(found)
+    return etree.tostring(drive, encoding="unicode", with_tail=False)
 
 
 def _path(disk: etree._Element) -> str:

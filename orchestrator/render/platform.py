@@ -79,13 +79,13 @@ def disc_bus(platform: Platform) -> str:
     return "scsi" if platform.virtio and platform.os != WINDOWS else "sata"
 
 
-def disc_element(path: str, platform: Platform, number: int) -> etree._Element:
+def disc_element(path: str, platform: Platform, number: int, form: str = "raw") -> etree._Element:
     """A disc in a drive ("" : none), which can be emptied while the guest runs.
 
-    ``number``: of SATA and SCSI devices before it.
+    ``number``: of SATA and SCSI devices before it. ``form``: of the file.
     """
     return E.disk(
-        E.driver(name="qemu", type="raw"),
+        E.driver(name="qemu", type=form),
         *((E.source(file=path), E.backingStore()) if path else ()),
         E.target(dev=f"sd{chr(ord('a') + number)}", bus=disc_bus(platform)),
         E.readonly(),

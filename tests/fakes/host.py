@@ -138,7 +138,8 @@ class FakeHost(FakePool):
         if known.power is Power.OFF:  # one that runs is changed no more before its next start
             beside = {file for _disk, file in disks.files(machine, spec, place)}
             seed = {machine.seed} if has_seed else set()
-            files = frozenset({machine.overlay, base_volume(spec.digest), *seed, *beside})
+            discs = {base_volume(spec.platform.drivers)} if has_seed and spec.platform.drivers else set()
+            files = frozenset({machine.overlay, base_volume(spec.digest), *seed, *discs, *beside})
             make = disks.fingerprint(spec)
             known = replace(known, machine=machine, digest=spec.digest, files=files, place=place, spec=make)
         self.domains[machine.domain] = replace(known, is_persistent=True)
@@ -172,7 +173,8 @@ class FakeHost(FakePool):
         self._effect("eject_seed", machine.domain)
         domain = self._owned(machine.domain)
         if domain is not None:
-            self.domains[machine.domain] = replace(domain, files=domain.files - {machine.seed})
+            discs = {f for f in domain.files if digest_of_volume(f) and f != base_volume(domain.digest)}
+            self.domains[machine.domain] = replace(domain, files=domain.files - {machine.seed} - discs)
 
     def start_domain(self, machine: MachineId) -> None:
         self._effect("start_domain", machine.domain)

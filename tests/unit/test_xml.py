@@ -12,7 +12,7 @@ from orchestrator.model.names import DeploymentId, InstanceId, MachineId
 from orchestrator.model.setup import Setup
 from orchestrator.model.spec import Disk, DiskKind, Size
 from orchestrator.model.world import HostName, Lease
-from orchestrator.render.domain import MARK_NS, Surroundings, describe, device_of, domain_xml, empty_drive
+from orchestrator.render.domain import MARK_NS, Surroundings, describe, device_of, domain_xml, emptied_drives
 from orchestrator.render.network import NetworkWish, host_element, lease_element, network_xml, text
 from orchestrator.render.volume import (
     backup_xml,
@@ -228,7 +228,7 @@ def test_an_isolated_network_leads_nowhere():
 def test_an_emptied_drive_is_the_same_drive_without_a_disc():
     full = domain_xml(web(0), SPEC, 1, AROUND)
     seen = full.replace('<target dev="sda"', '<alias name="scsi0-0-0-0"/><target dev="sda"')  # as libvirt tells it
-    drive = etree.fromstring(empty_drive(seen, f"/pool/{web(0).seed}"))
+    (drive,) = map(etree.fromstring, emptied_drives(seen, f"/pool/{web(0).seed}"))
     assert [child.tag for child in drive] == ["driver", "target", "readonly"]
     assert (drive.get("device"), drive.find("target").get("dev")) == ("cdrom", "sda")
     without = etree.fromstring(domain_xml(web(0), SPEC, 1, AROUND, has_seed=False))
@@ -238,4 +238,4 @@ def test_an_emptied_drive_is_the_same_drive_without_a_disc():
 
 @pytest.mark.parametrize("path", ["/pool/other.seed.iso", f"/pool/{web(0).overlay}"])
 def test_a_drive_that_has_another_disc_is_left_alone(path):
-    assert empty_drive(domain_xml(web(0), SPEC, 1, AROUND), path) == ""
+    assert emptied_drives(domain_xml(web(0), SPEC, 1, AROUND), path) == []

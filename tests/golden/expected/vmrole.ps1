@@ -267,6 +267,17 @@ function Expand-One($disks, [string]$Serial, [long]$Bytes) {
     Invoke-ForDisk $wanted { Expand-PlannedDisk $wanted $Bytes }
 }
 
+# From the disc that goes with the machine (virtio-win's); 1638: another version is there, which stays.
+function Install-Drivers {
+    foreach ($name in 'virtio-win-gt-x64.msi', 'guest-agent\qemu-ga-x86_64.msi') {
+        $package = Get-PSDrive -PSProvider FileSystem | ForEach-Object { $_.Root + $name } |
+            Where-Object { Test-Path -LiteralPath $_ } | Select-Object -First 1
+        if (-not $package) { throw "no disc has $name" }
+        $done = Start-Process -Wait -PassThru msiexec.exe -ArgumentList ('/i "{0}" /qn /norestart' -f $package)
+        if ($done.ExitCode -notin 0, 1638, 3010) { throw "the installer of $name ended with $($done.ExitCode)" }
+    }
+}
+
 function Invoke-Setup($told) {
     foreach ($file in $told.files) { Write-PlannedFile $file }
     Add-Keys @($told.keys)
@@ -328,6 +339,7 @@ function Start-Boot {
             if ($state.setup -eq 'failed') { return }
             $state.setup = 'running'; Save-State
             try {
+                if ($told.drivers) { Install-Drivers }
                 Mount-All $told.disks
                 Invoke-Setup $told
                 $state.setup = 'done'
