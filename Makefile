@@ -31,7 +31,7 @@ check: setup-tests
 
 # Guests wait for most of their time, so two labs run side by side; what must be alone on the machine comes last.
 test: check
-	$(PYTEST) -n 2 --dist loadfile -m "not alone" tests/contract tests/e2e
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" tests/contract tests/e2e
 	$(PYTEST) -m alone tests/contract tests/e2e
 
 soak: setup-tests
