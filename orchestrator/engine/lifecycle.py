@@ -16,6 +16,8 @@ from orchestrator.model.world import GuestSeen, Power
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.model.record import Care
+
 MAX_STARTS = 3  # a machine that powers itself off before it is ready is started so often, then it has failed
 SILENT = GuestSeen()
 
@@ -78,7 +80,13 @@ def _new_boot(record: InstanceRecord, boot_id: str, *, deadline: float, now: flo
         deadline=record.deadline if is_first else deadline,
         timeline=line,
         failure=record.failure if is_first or _is_unset(record) else None,
+        care=_let_in(record.care),
     )
+
+
+def _let_in(care: Care | None) -> Care | None:
+    """Care of an instance that its kernel's end has taken out of rotation: its readiness brings it back."""
+    return care if care is None or care.out is None else replace(care, out=None)
 
 
 def _is_unset(record: InstanceRecord) -> bool:

@@ -3,7 +3,7 @@
     python -m tests.e2e.watcher SECONDS look|tick
 
 ``took``: the turn's seconds; ``up``: the boot in which each is taken to be ready, or 0; ``looks``: each guest's that
-ended since the last line; ``events``: libvirt's, when.
+ended since the last line; ``events``: libvirt's, when; ``decided``: when a record that says ready was first stored.
 Nothing is replaced: the real ports are called, with a stopwatch around.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from orchestrator import wiring
 from orchestrator.cli.context import cache_dir
 from orchestrator.drivers.guest import AgentGuests
+from orchestrator.drivers.sqlite import SqliteStore
 
 PAUSE_S = 0.2
 
@@ -34,6 +35,21 @@ class Timed(AgentGuests):
             Timed.looks.append((machine.instance.name, time.monotonic() - begun))
 
 
+class Noted(SqliteStore):
+    """A store, and when each boot of an instance was first stored as ready."""
+
+    decided: dict = {}  # noqa: RUF012 - one process, one dictionary
+
+    def save_instance(self, record, event=None):
+        super().save_instance(record, event)
+        if ready_boot(record):
+            Noted.decided.setdefault((record.id.name, record.boot), time.time())
+
+    @classmethod
+    def at(cls, record):
+        return cls.decided.get((record.id.name, record.boot))
+
+
 def rss_kib():
     text = Path("/proc/self/status").read_text()
     return int(next(row.split()[1] for row in text.splitlines() if row.startswith("VmRSS")))
@@ -45,7 +61,7 @@ def ready_boot(record):
 
 def main():
     seconds, mode = float(sys.argv[1]), sys.argv[2]
-    wiring.AgentGuests = Timed
+    wiring.AgentGuests, wiring.SqliteStore = Timed, Noted
     with wiring.wired(Path(os.environ["VMROLE_HOME"]), None, cache_dir(), lambda _text: None) as made:
         events = []
         for host in made.hosts.values():
@@ -64,10 +80,11 @@ def main():
                 "threads": threading.active_count(),
                 "looks": looks,
                 "events": [events.pop(0) for _event in tuple(events)],
-                "states": {s.record.id.name: s.state.value for s in plan.instances},
-                "up": {
-                    s.record.id.name: s.record.boot * (s.record.timeline.services is not None) for s in plan.instances
+                "decided": {
+                    s.record.id.name: Noted.decided.get((s.record.id.name, s.record.boot)) for s in plan.instances
                 },
+                "states": {s.record.id.name: s.state.value for s in plan.instances},
+                "up": {s.record.id.name: ready_boot(s.record) for s in plan.instances},
                 "reasons": {s.record.id.name: s.reason for s in plan.instances},
             }
             print(json.dumps(row), flush=True)

@@ -54,3 +54,30 @@ def test_only_a_change_wakes_and_once(monkeypatch):
     guests.round()
     assert len(woken) == 2
     made.close()
+
+
+def test_one_that_hangs_keeps_no_other_waiting_and_is_left_alone(monkeypatch):
+    monkeypatch.setattr(glances, "GLANCE_S", 0.001)
+    hung, guests, woken, asked = threading.Event(), Guests(), threading.Event(), []
+
+    def is_busy(_host, machine):
+        asked.append(machine)
+        guests.asked.release()
+        if machine is FIRST:
+            assert hung.wait(timeout=10)
+            raise AgentSilent("x")
+        return guests.busy[machine]
+
+    guests.is_busy = is_busy
+    made = Glances({"local": object()}, guests, woken.set)
+    made.expect({"local": {FIRST: False, SECOND: False}})
+    made.begin()
+    guests.busy[SECOND] = True
+    assert woken.wait(timeout=5)
+    hung.set()
+    later = len(asked) + 20
+    deadline = threading.Event()
+    while len(asked) < later and not deadline.wait(0.01):
+        pass
+    made.close()
+    assert asked.count(FIRST) == 1

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.engine.lifecycle import MAX_STARTS, SILENT, advance, fail, judge
 from orchestrator.engine.status import State
-from orchestrator.model.record import Failure, Stage
+from orchestrator.model.record import Care, Failure, Stage
 from orchestrator.model.world import GuestSeen, Power
 from tests.fakes.build import NOW, READY, record
 
@@ -44,6 +44,14 @@ def test_another_kernel_means_that_readiness_is_to_be_shown_anew():
     again = advance(ready, power=Power.RUNNING, guest=GuestSeen("boot-b"), timeout_s=60, now=T)
     assert (again.boot, again.boot_id, again.deadline) == (2, "boot-b", T + 60)
     assert (again.timeline.agent, again.timeline.services, again.timeline.rotation) == (T, None, None)
+
+
+def test_what_was_kept_out_for_its_health_is_let_in_by_the_readiness_of_another_boot():
+    out = record(timeline=READY, boot_id="boot-a", care=Care(T - 30, "hung", out=T - 20))
+    same = advance(out, power=Power.RUNNING, guest=WELL, timeout_s=60, now=T)
+    again = advance(out, power=Power.RUNNING, guest=GuestSeen("boot-b"), timeout_s=60, now=T)
+    assert (same.care.out, again.care.out) == (T - 20, None)
+    assert again.care.evidence == "hung"
 
 
 def test_the_first_boot_is_not_another_one():
