@@ -42,7 +42,7 @@ def image() -> None:
     "--edition",
     default="Windows Server 2022 SERVERSTANDARDCORE",
     show_default=True,
-    help="Windows only: its name there.",
+    help="Windows only: its name there, or its number.",
 )
 @click.option("--drivers", default="2k22", show_default=True, help="Windows only: the folder of virtio's drivers.")
 @click.option("--firmware", type=click.Choice(["bios", "uefi"]), default="uefi", help="Windows only: what boots it.")

@@ -24,7 +24,7 @@ START = (
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """What is installed. ``edition``: the image's name on the disc; ``drivers``: virtio's folder (2k22, w11).
+    """What is installed. ``edition``: the image's name or number on the disc; ``drivers``: virtio's folder (2k22, w11).
 
     ``password``: the administrator's, until sysprep; it is nobody's afterwards.
     """
@@ -109,7 +109,8 @@ def _disk(firmware: str) -> Setting:
 
 
 def _image(install: Install) -> Setting:
-    chosen = (Setting("Key", "/IMAGE/NAME"), Setting("Value", install.edition))
+    key = "/IMAGE/INDEX" if install.edition.isdecimal() else "/IMAGE/NAME"
+    chosen = (Setting("Key", key), Setting("Value", install.edition))
     to = (Setting("DiskID", "0"), Setting("PartitionID", str(len(_layout(install.firmware)))))
     image = (Setting("InstallFrom", (Setting("MetaData", chosen, key=""),)), Setting("InstallTo", to))
     return Setting("ImageInstall", (Setting("OSImage", image),))

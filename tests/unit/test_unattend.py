@@ -328,6 +328,10 @@ def test_an_install_leaves_windows_last_on_its_disk():
     assert said(uefi, "windowsPE", kinds) == ["EFI", "MSR", "Primary"]
     assert said(bios, "windowsPE", kinds) == ["Primary", "Primary"]
     assert (said(uefi, "windowsPE", to), said(bios, "windowsPE", to)) == (["3"], ["2"])
+    by = "Microsoft-Windows-Setup/ImageInstall/OSImage/InstallFrom/MetaData"
+    numbered = etree.fromstring(winpe.answer_file(replace(INSTALL, edition="2")))
+    assert [said(root, "windowsPE", f"{by}/Key") for root in (uefi, numbered)] == [["/IMAGE/NAME"], ["/IMAGE/INDEX"]]
+    assert said(numbered, "windowsPE", f"{by}/Value") == ["2"]
     paths = "DriverPaths/PathAndCredentials/Path"
     assert r"E:\viostor\2k22\amd64" in said(uefi, "windowsPE", f"Microsoft-Windows-PnpCustomizationsWinPE/{paths}")
     assert said(uefi, "offlineServicing", f"Microsoft-Windows-PnpCustomizationsNonWinPE/{paths}")

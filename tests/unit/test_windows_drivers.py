@@ -19,6 +19,7 @@ from tests.fakes.build import DIGEST, OWNER, deployment, record, role, service, 
 from tests.fakes.invariants import violations
 from tests.fakes.small import digest_of
 from tests.fakes.world import FakeWorld
+from tests.unit.test_converges import reimage
 from tests.unit.test_unattend import FULL, TOLD, machine, reveal
 
 DISC = digest_of("debian-13")  # any image of the fake repository
@@ -102,6 +103,10 @@ def test_it_is_on_the_host_before_the_machine_and_out_of_it_when_that_is_ready()
     assert base_volume(DISC) not in host.domains[web(0).domain].files
     assert {base_volume(DISC), base_marker(DISC)} <= set(host.volumes)
     assert violations(world) == []
+    world.ask(reimage)
+    world.settle()
+    assert {web(0, 2).seed, base_volume(DISC)} & host.domains[web(0, 2).domain].files == set()
+    assert web(0, 2).seed not in host.volumes
     world.down(key)
     world.settle()
     assert base_volume(DISC) not in host.volumes
