@@ -1,6 +1,7 @@
 """What goes wrong in a fake world: effects that raise, and the moment at which the process is killed."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -17,7 +18,7 @@ class Faults:
     """``lives``: how many effects are had before the process dies (None: it does not).
 
     ``broken``: (effect, object) → errors to raise, one a call; an object "" is any. ``gates``: the same → nothing of it
-    is done until the gate is open; ``held``: what has had to wait there.
+    is done until the gate is open; ``held``: what has had to wait there. ``before``: called before each effect is had.
     """
 
     lives: int | None = None
@@ -25,6 +26,7 @@ class Faults:
     gates: dict[tuple[str, str], threading.Event] = field(default_factory=dict)
     held: list[tuple[str, str]] = field(default_factory=list)
     done: list[tuple[str, str]] = field(default_factory=list)
+    before: Callable[[], None] | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def effect(self, name: str, subject: str) -> None:
@@ -35,6 +37,8 @@ class Faults:
         with self._lock:
             if self.lives is not None and self.lives <= len(self.done):
                 raise Killed
+            if self.before is not None:
+                self.before()
             for key in ((name, subject), (name, "")):
                 if self.broken.get(key):
                     raise self.broken[key].pop(0)

@@ -1,6 +1,9 @@
 """A whole world in memory, which outlives every loop that works on it, as the real one outlives our process."""
 
 import contextlib
+import copy
+import copyreg
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -29,6 +32,19 @@ from .store import FakeStore
 ENOUGH_TURNS = 4000
 
 
+def _event(is_set: bool) -> threading.Event:
+    made = threading.Event()
+    if is_set:
+        made.set()
+    return made
+
+
+# What a copied world has of its own in place of what nobody can copy.
+copyreg.pickle(type(threading.Lock()), lambda _lock: (threading.Lock, ()))
+copyreg.pickle(type(threading.RLock()), lambda _lock: (threading.RLock, ()))
+copyreg.pickle(threading.Event, lambda event: (_event, (event.is_set(),)))
+
+
 class FakeWorld:
     """``scripts``: how the guests of an instance behave, by its full name; ``images``: those of an image's digest.
 
@@ -49,6 +65,14 @@ class FakeWorld:
         self.hosts = {n: FakeHost(n, OWNER, self.clock, self.faults, self.script) for n in names}
         for host in self.hosts.values():
             host.peers = tuple(self.hosts.values())
+
+    def copied(self) -> "FakeWorld":
+        """The same world once more, and nobody at work in it: what is done in one is not done in the other."""
+        intent = self.store.intent()
+        values = {id(record): record for record in (*intent.deployments, *intent.instances)}
+        made = copy.deepcopy(self, values)
+        made.faults.before = None
+        return made
 
     def script(self, instance: str) -> Script:
         """How an instance's guest behaves: as it was told, or as every guest of its image does."""

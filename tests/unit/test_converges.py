@@ -138,18 +138,36 @@ def run_until_cut(world: FakeWorld, effects: int) -> bool:
     return False
 
 
+def cut_everywhere(world: FakeWorld) -> list[FakeWorld]:
+    """Carry out what is wanted, one effect after the other; the world as it was before each, when nobody is left."""
+    cut: list[FakeWorld] = []
+    world.faults.before = lambda: cut.append(world.copied())
+    world.step_by_step()
+    world.faults.before = None
+    return cut
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_that_is_cut_anywhere_is_completed_by_the_next_run(name):
     whole = settled(*CHANGES[name])
-    whole.step_by_step()
-    effects = len(whole.faults.done)
-    assert effects > 0
-    for k in range(effects):
-        world = settled(*CHANGES[name])
-        assert run_until_cut(world, k), k
+    cut = cut_everywhere(whole)
+    assert len(cut) == len(whole.faults.done) > 0
+    for k, world in enumerate(cut):
+        assert len(world.faults.done) == k
         assert violations(world) == [], k
         assert world.settle().steps == (), k
         assert world.state() == whole.state(), k
+
+
+@pytest.mark.parametrize("name", ["first up", "scale down", "reimage"])
+def test_a_copied_world_is_what_a_cut_leaves(name):
+    """So that one run can show every cut."""
+    cut = cut_everywhere(settled(*CHANGES[name]))
+    for k in range(0, len(cut), 5):
+        world = settled(*CHANGES[name])
+        assert run_until_cut(world, k)
+        assert world.state() == cut[k].state()
+        assert world.clock.now() == cut[k].clock.now()
 
 
 @pytest.mark.parametrize("name", ["first up", "another image", "down"])
