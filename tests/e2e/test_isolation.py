@@ -89,10 +89,10 @@ def running(lab, node, program, *arguments):
 
 
 def wanted(*, sources=("web",), egress=True):
-    """web may reach db.pg (a ruled endpoint), ops may not; web alone is let out."""
+    """web may reach db.pg (a ruled endpoint, a range of ports), ops may not; web alone is let out."""
     base = service("iso")["roles"]["web"]
     quiet = {key: value for key, value in base.items() if key != "endpoints"}
-    internal = {"pg": {"target": 80, "visibility": "internal"}, "ssh": {"target": 22, "visibility": "internal"}}
+    internal = {"pg": {"target": "79-80", "visibility": "internal"}, "ssh": {"target": 22, "visibility": "internal"}}
     roles = {"web": {**base, "egress": egress}, "db": {**quiet, "endpoints": internal}, "ops": dict(quiet)}
     return {"service": "iso", "roles": roles, "traffic": [{"to": "db.pg", "from": list(sources)}]}
 
