@@ -36,7 +36,7 @@ def test_random_kills(lab, tmp_path, capsys):
         time.sleep(after_s)
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        if number % 10 == 9:
+        if number % 15 == 14:
             converge(lab, files[1])
     lab.ok("down", "kill", "--volumes", "--yes")
     assert lab.remains() == []
