@@ -35,10 +35,10 @@ def problems(element: Element, grammar: Mapping[str, Rule], source: str) -> Iter
     """Everything wrong with an element, and below it. Its name is known to be in the grammar."""
     rule = grammar[element.name]
     match = _NAMESPACE.fullmatch(element.namespace)
-    if element.namespace and (match is None or match[1] not in {"ServiceDefinition", "ServiceConfiguration"}):
-        yield element.problem(
-            source, f"<{element.name}> is in the namespace {element.namespace!r:.100}, not in Azure's"
-        )
+    kind = "ServiceDefinition" if "ServiceDefinition" in grammar else "ServiceConfiguration"
+    if element.namespace and (match is None or match[1] != kind):
+        told = f"<{element.name}> is in the namespace {element.namespace!r:.100}, not in Azure's for a {kind}"
+        yield element.problem(source, told)
     if rule.attributes is not None:
         yield from _attributes(element, rule.attributes, source)
     if element.text.strip():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _URL_PATH = re.compile(r"/[A-Za-z0-9_.~/%?&=+-]*")
 FIRST_FREE = 20_000  # where Azure's own emulator begins to give ports
+MAX_INTERVAL_S, MAX_FALL = 3600, 100
 NO_UDP = "udp is not possible: HAProxy, which carries all traffic of the VIP, has TCP only"
 
 
@@ -99,7 +100,11 @@ class Endpoints:
         check: dict[str, object] = {}
         if probe.get("protocol").lower() == "http" and (path := self._url_path(probe)):
             check["path"] = path
-        check |= {"interval": f"{min(interval, 3600)}s", "fall": max(1, min(100, timeout // interval))}
+        fall = timeout // interval
+        check |= {"interval": f"{min(interval, MAX_INTERVAL_S)}s", "fall": max(1, min(MAX_FALL, fall))}
+        if interval > MAX_INTERVAL_S or fall > MAX_FALL:
+            told = f"is asked every {check['interval']}, and out after {check['fall']} failures: no check is slower"
+            self._draft.note(Kind.CHANGED, f"probe {probe.get('name')}", told, probe.at)
         if port != target or ("path" in check and protocol == "tcp"):
             check["port"] = port
         if "path" in check:

@@ -139,9 +139,9 @@ def inside(debian, tmp_path_factory):
     folder = tmp_path_factory.mktemp("setup")
     value = service(
         "set", image="debian-12", size={"vcpus": 2, "memory": "512MiB"}, setup=setup(folder),
-        volumes={"data": {"size": "64MiB", "mount": "/srv"}}, repair=False,
+        volumes={"data": {"size": "64MiB", "mount": "/srv"}}, repair=False, ready={"timeout": "10m"},
     )  # fmt: skip
-    debian.ok("up", write(folder / "set.yaml", value), timeout=420)
+    debian.ok("up", write(folder / "set.yaml", value), timeout=720)
     return lambda *argv: debian.ok("exec", "set/web-0", "--", *argv).out
 
 
@@ -206,14 +206,14 @@ def test_what_each_command_printed_is_kept(inside):
 def test_a_failed_startup_task_keeps_it_out_and_a_reimage_sets_up_again(inside, debian):
     """A reboot runs what is of every boot and nothing else; a new generation runs all of it."""
     inside("touch", "/srv/broken")
-    done = debian.run("reboot", "set/web-0", timeout=420)
+    done = debian.run("reboot", "set/web-0", timeout=720)
     assert done.code == 1
     assert "start-up task migrate failed with exit code 3: the schema is too old" in done.err
     assert debian.instance("set", "web-0")["in_rotation"] is False
     assert inside("cat", "/srv/log").splitlines() == [*FIRST, "every-boot", "every-start"]
     inside("sh", "-c", "rm /srv/broken /srv/log")
 
-    debian.ok("reimage", "set/web-0", timeout=600)
+    debian.ok("reimage", "set/web-0", timeout=720)
     assert inside("cat", "/srv/log").splitlines() == FIRST
     assert inside("cat", "/etc/app/web.conf").split()[4] == "2"
     assert debian.instance("set", "web-0")["in_rotation"] is True

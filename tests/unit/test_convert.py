@@ -68,6 +68,8 @@ def problems(*texts: str) -> list[tuple[str, int, int, str]]:
         ("<Imports/>\n <Imports/>", 4, 2, "a second <Imports>"),
         ("words", 2, 1, "has a text"),
         ("<x:Imports xmlns:x='urn:other'/>", 3, 1, "not in Azure's"),
+        ("<x:Imports xmlns:x='http://schemas.microsoft.com/ServiceHosting/2008/10/ServiceConfiguration'/>", 3, 1,
+         "not in Azure's for a ServiceDefinition"),
         ("<ConfigurationSettings>\n <Setting name='A'/></ConfigurationSettings>", 4, 2, "has no value in file1"),
         ("<Endpoints><InstanceInputEndpoint name='a' protocol='tcp' localPort='1'>\n<AllocatePublicPortFrom>"
          "<FixedPortRange min='5' max='5'/></AllocatePublicPortFrom></InstanceInputEndpoint></Endpoints>",
@@ -191,6 +193,13 @@ def test_up_takes_every_size(name):
     text = f"<ServiceDefinition name='s'><WorkerRole name='r' vmsize='{name}'/></ServiceDefinition>"
     (role,) = parse(made(text).text, "f").roles
     assert (role.size.vcpus, role.size.memory_mib) == size_of(name)
+
+
+def test_a_probe_slower_than_any_check_is_told():
+    probe = "<LoadBalancerProbe name='p' protocol='tcp' intervalInSeconds='9999' timeoutInSeconds='99999'/>"
+    endpoint = "<Endpoints><InputEndpoint name='e' protocol='tcp' port='1' loadBalancerProbe='p'/></Endpoints>"
+    text = csdef(endpoint).replace("<WorkerRole", f"<LoadBalancerProbes>{probe}</LoadBalancerProbes><WorkerRole")
+    assert any("probe p" in str(note) and "3600s" in str(note) for note in made(text).notes)
 
 
 def test_memory_is_written_as_people_write_it():
