@@ -16,7 +16,7 @@ _KEY = (
     r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credential|(?:account|access|shared|api|private|activation|registration"
     r"|validation|encryption)[_-]?(?:access[_-]?)?key)"
 )
-_NAME = re.compile(rf"{_KEY}|sharedaccess|_private$", re.IGNORECASE)
+_NAME = re.compile(rf"{_KEY}|sharedaccess|_private$|(?:^|[_-])psk$", re.IGNORECASE)
 _NO_SECRET = re.compile(
     r"(?:file|path|policy|expir\w*|length|lifetime|url|uri|timeout|age|lock_passwd|ssh_pwauth)$", re.IGNORECASE
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.convert.secrecy import holds_secret, in_command
+from orchestrator.convert.secrecy import holds_secret, in_command, is_secretive
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,14 @@ def test_a_command_with_a_secret_is_taken_for_one(text):
 )  # fmt: skip
 def test_what_only_sounds_like_a_secret_is_none(text):
     assert not in_command(text)
+
+
+@pytest.mark.parametrize("name", ["password", "DB_PASSWORD", "psk", "wifi-psk", "api_key", "validation_key", "token"])
+def test_what_is_called_a_secret_is_taken_for_one(name):
+    assert is_secretive(name, "x")
+    assert not is_secretive(name, "")
+
+
+@pytest.mark.parametrize("name", ["lock_passwd", "ssh_pwauth", "password_file", "TokenLifetime", "keyboard", "psklike"])
+def test_what_is_called_like_a_secret_is_none(name):
+    assert not is_secretive(name, "x")
