@@ -252,6 +252,8 @@ def _patience(intent: Intent, keys: Sequence[InstanceId]) -> float:
 
 def _wait(wiring: Wiring, keys: Sequence[InstanceId], act: Act, shown: Display, wait_s: float) -> list[InstanceStatus]:
     """Run the loop until every instance has come through; how each is then."""
+    from orchestrator.engine.plan import has_disc_left
+
     ended: list[InstanceStatus] = []
     deadline = wiring.clock.now() + wait_s
     for deployment in sorted({key.deployment for key in keys}):
@@ -259,7 +261,8 @@ def _wait(wiring: Wiring, keys: Sequence[InstanceId], act: Act, shown: Display, 
 
         def is_enough(plan: Plan, _key: DeploymentId, mine: set[InstanceId] = mine) -> bool:
             statuses = [status for status in plan.instances if status.record.id in mine]
-            return bool(statuses) and all(_is_over(status, act) for status in statuses)
+            is_over = bool(statuses) and all(_is_over(status, act) for status in statuses)
+            return is_over and not any(has_disc_left(plan, key) for key in mine)
 
         rest = settle(wiring, deployment, shown, deadline - wiring.clock.now(), is_enough=is_enough)
         if rest.error is not None:

@@ -29,8 +29,18 @@ from orchestrator.engine.balance import balance
 from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
-from orchestrator.model.action import Action, ForgetDeployment, RemoveVip, ResumeDomain, SaveInstance, SetFirewall
+from orchestrator.model.action import (
+    Action,
+    DeleteVolume,
+    EjectSeed,
+    ForgetDeployment,
+    RemoveVip,
+    ResumeDomain,
+    SaveInstance,
+    SetFirewall,
+)
 from orchestrator.model.making import images_of
+from orchestrator.model.names import machine_of_volume
 from orchestrator.model.record import DeploymentRecord, Event, InstanceRecord, Intent, Stage, Wanted
 from orchestrator.model.spec import Via
 
@@ -357,3 +367,18 @@ def _requeue_s(instances: Sequence[InstanceStatus], world: World, taken: Sequenc
     quick = {Stage.SETUP, Stage.SERVICES, Stage.ROTATION}
     is_near = any(s.stage in quick and s.state in NEAR for s in instances)
     return SOON_S if is_near else RETRY_S if any(s.is_untold for s in instances) else NET_S
+
+
+def has_disc_left(made: Plan, key: InstanceId) -> bool:
+    """Whether an instance's answer file may yet be there: nobody may come by later to take it away."""
+    return any(
+        isinstance(step.action, EjectSeed | SaveInstance)
+        or (isinstance(step.action, DeleteVolume) and _is_seed(step.action))
+        for step in made.steps
+        if step.track == str(key)
+    )
+
+
+def _is_seed(action: DeleteVolume) -> bool:
+    machine = machine_of_volume(action.volume)
+    return machine is not None and action.volume == machine.seed

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.engine import verbs
+from orchestrator.engine.plan import has_disc_left
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Wanted
 from orchestrator.model.secret import Secret, SecretRef
@@ -50,6 +51,24 @@ def test_it_is_ejected_before_it_is_deleted_and_within_five_seconds_of_ready():
     assert ways == [f"create_seed {G1.seed}", f"eject_seed {G1.domain}", f"delete_volume {G1.seed}"]
     world.settle()
     check_gone(world)
+
+
+def test_who_waits_for_a_reimage_waits_until_the_disc_is_gone():
+    """Also without an endpoint, where nothing else comes after ready: nobody may be there to take it away later."""
+    world = FakeWorld()
+    world.up(service(role(endpoints=())))
+    world.settle()
+    world.ask(reimage)
+    with world.loop() as loop:
+        while (made := loop.tick()) and (not is_ready(world, 2) or has_disc_left(made, WEB)):
+            world.clock.wait(max(made.requeue_s, 0.01))
+    assert world.record("web-0").is_set_up
+    check_gone(world)
+
+
+def is_ready(world: FakeWorld, generation: int) -> bool:
+    record = world.record("web-0")
+    return record.generation == generation and record.timeline.services is not None
 
 
 def test_a_reboot_and_a_crash_do_without_it():
