@@ -39,6 +39,7 @@ COMMANDS = {
     "console": ("console", "Show what a machine printed on its serial console."),
     "logs": ("console", "Show what the services of an instance have logged."),
     "exec": ("instance", "Run a command inside an instance."),
+    "ssh": ("ssh", "Log in to an instance by SSH, or run a command there."),
     "cp": ("copy", "Copy a file into an instance, or out of one."),
     "volume": ("volume", "Volumes: list, show, snapshot, restore, delete."),
     "convert": ("convert", "Make a service file of .csdef and .cscfg, unattend.xml or cloud-init files."),

@@ -142,6 +142,10 @@ def test_guests_without_an_agent(lab, tmp_path, key):
         marks = list(instance["timeline"].values())
         assert None not in marks
         assert marks == sorted(marks)
+    for words, code, said in ((["hostname"], 0, "ssh-0\n"), (["echo a; exit 3"], 3, "a\n")):
+        done = lab.run("ssh", "mute/ssh-0", "-i", str(key), "--", *words)
+        assert (done.code, done.out) == (code, said), done.err
+    assert "mute.production.ssh-0.g1 " in (lab.home / "ssh_known_hosts").read_text()
 
     begun = time.monotonic()
     lab.ok("stop", "mute/net-0", "mute/ssh-0", timeout=90)
