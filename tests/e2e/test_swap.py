@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e import standing
 from tests.e2e.conftest import eventually, fetch, service, write
+from tests.e2e.test_controller import controller
 from tests.e2e.test_traffic import Hey
 
 pytestmark = [pytest.mark.vm, pytest.mark.alone]
@@ -77,8 +78,9 @@ def test_a_swap_there_and_back(lab, shop, tmp_path):
     standing.kill_haproxy(lab)
     lab.ok("up", str(tmp_path / "one.yaml"))
     eventually(lambda: pages(shop) == ["two", "one"], "the pages are as they were", 10)
-    lab.ok("swap", "shop")
-    assert pages(shop) == ["one", "two"]
+    with controller(lab, tmp_path):  # which does it, while the command watches
+        lab.ok("swap", "shop")
+        assert pages(shop) == ["one", "two"]
     refused(lab, shop, tmp_path)
 
 
