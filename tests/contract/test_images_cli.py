@@ -82,7 +82,7 @@ def test_add_show_tag_set_ls(home, disk):
     home.run("tag", "web:1", "web:proven")
     shown = home.json("show", "web:1")
     assert shown["traits"] == {"os": "linux", "firmware": "uefi", "secure_boot": False, "tpm": True, "virtio": True,
-                               "disk_bytes": 8 * 1024**3, "note": "mine"}  # fmt: skip
+                               "disk_bytes": 8 * 1024**3, "note": "mine", "drivers": ""}  # fmt: skip
     assert {found["version"] for found in home.json("ls")} == {"1", "proven"}
     assert "firmware uefi" in home.run("show", "web")
     assert "used by:  nobody" in home.run("show", "web")
