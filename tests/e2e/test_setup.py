@@ -147,6 +147,7 @@ def inside(debian, tmp_path_factory):
 
 def test_it_is_who_it_is_said_to_be(inside):
     assert inside("hostname") == "web-0-x\n"
+    assert inside("timeout", "20", "getent", "ahosts", "web-0-x").split()[0] == "127.0.1.1"  # and asks no DNS
     assert inside("date", "+%Z").strip() in {"CET", "CEST"}
     assert "LANG=de_DE.UTF-8" in inside("cat", "/etc/default/locale").replace('"', "")
     assert inside("sh", "-c", "LC_ALL=de_DE.UTF-8 locale -k LC_TIME").find("Januar") > 0
