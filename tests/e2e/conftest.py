@@ -17,7 +17,7 @@ VMROLE = ROOT / ".venv/bin/vmrole"
 # A slow machine needs longer for the same: one factor for every deadline.
 PATIENCE = float(os.environ.get("TIMEOUT_MULTIPLIER", "1"))
 # Whole files go to two workers: were one of these the last, the other worker would have nothing to do beside it.
-LONGEST = ("test_cuts", "test_setup", "test_scaling", "test_main_job", "test_kill", "test_upgrade", "test_bad_luck")
+LONGEST = ("test_setup", "test_debian", "test_cuts", "test_scaling", "test_main_job", "test_kill", "test_upgrade")
 
 
 def pytest_collection_modifyitems(items):
