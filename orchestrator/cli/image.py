@@ -129,8 +129,9 @@ def show(context: Context, reference: str, as_json: bool) -> None:
     from orchestrator.cli.view import print_json
     from orchestrator.engine.imagery import driver_uses, users
 
-    found = open_repository(context).find(reference)
-    uses = (*stored(context), *driver_uses(open_repository(context).images()))
+    store = open_repository(context)
+    found = store.find(reference)
+    uses = (*stored(context), *driver_uses(store.images()))
     facts = {**asdict(found), "used_by": list(users(found.digest, uses))}
     if as_json:
         print_json(facts)
