@@ -39,12 +39,14 @@ def image() -> None:
 )
 @click.option("--virtio-iso", type=click.Path(path_type=Path), help="Windows only: the disc with virtio's drivers.")
 @click.option(
+    "--virtio-folder", default="2k22", show_default=True, help="Windows only: the system's folder there (2k22, w11)."
+)
+@click.option(
     "--edition",
     default="Windows Server 2022 SERVERSTANDARDCORE",
     show_default=True,
     help="Windows only: its name there, or its number.",
 )
-@click.option("--drivers", default="2k22", show_default=True, help="Windows only: the folder of virtio's drivers.")
 @click.option("--firmware", type=click.Choice(["bios", "uefi"]), default="uefi", help="Windows only: what boots it.")
 @click.option("--tpm/--no-tpm", default=False, help="Windows only: with a TPM 2.0.")
 @click.pass_obj

@@ -132,14 +132,13 @@ def set_(context: Context, /, reference: str, **said: Any) -> None:  # noqa: ANN
     """
     from dataclasses import replace
 
+    from orchestrator.engine.imagery import check_drivers
+
     store = open_repository(context)
     found = store.find(reference)
     traits = said_traits(said, store)
     wanted = replace(found.traits, **traits)  # type: ignore[arg-type]
-    if wanted.drivers and wanted.os != "windows":
-        raise UserError(
-            f"{found.reference} is no Windows: it gets no disc of drivers", "say --os windows, or --drivers ''"
-        )
+    check_drivers(found.reference, wanted)
     store.describe(found, wanted)
     told = ", ".join(f"{key} {value}" for key, value in traits.items()) or "nothing was said"
     click.echo(f"{found.reference}: {told}")

@@ -26,7 +26,8 @@ def build_windows(context: Context, target: str, said: dict[str, object], report
     firmware, has_tpm = str(said["firmware"]), bool(said["tpm"])
     windows_iso, virtio_iso = _disc(said["windows_iso"]), _disc(said["virtio_iso"])
     # It counts until sysprep only; the policy for passwords wants of everything something.
-    install = Install(str(said["edition"]), firmware, str(said["drivers"]), f"aA1-{secrets.token_hex(12)}")
+    password = f"aA1-{secrets.token_hex(12)}"
+    install = Install(str(said["edition"]), firmware, str(said["virtio_folder"]), password)
     job, repository, clock = Job(install, windows_iso, virtio_iso, tpm=has_tpm), open_repository(context), SystemClock()
     name, version = parsed(target)
     repository.check_free(name, version)

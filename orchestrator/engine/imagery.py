@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import UserError
 from orchestrator.model.image import is_dated
 from orchestrator.model.making import images_of
 from orchestrator.model.names import machine_of_volume
 from orchestrator.model.record import Wanted
+from orchestrator.model.spec import WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from orchestrator.model.image import Image
+    from orchestrator.model.image import Image, Traits
     from orchestrator.model.names import InstanceId
     from orchestrator.model.record import InstanceRecord, Intent
     from orchestrator.model.world import HostSeen
@@ -85,6 +87,16 @@ def _host_uses(host: HostSeen, bases: Mapping[tuple[str, str], str]) -> Iterator
         machine, digest = machine_of_volume(file), bases.get((host.name, file), "")
         who = said(machine.instance) if machine is not None else file
         yield Use(digest, f"{who} on host {host.name}" + ("" if digest else ", and its base cannot be told"))
+
+
+def check_drivers(reference: str, traits: Traits) -> None:
+    """Raises UserError for a disc of drivers that nothing would ever read: only a Windows is set up with one."""
+    if traits.drivers and traits.os != WINDOWS:
+        system = f"its system is {traits.os}" if traits.os else "its disk does not tell its system"
+        raise UserError(
+            f"{reference} gets no disc of drivers (--drivers): {system}, and only a Windows is set up with one",
+            "say --os windows if it is one, else --drivers ''",
+        )
 
 
 def driver_uses(images: Iterable[Image]) -> tuple[Use, ...]:

@@ -24,14 +24,14 @@ START = (
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """What is installed. ``edition``: the image's name or number on the disc; ``drivers``: virtio's folder (2k22, w11).
+    """What is installed. ``edition``: the image's name or number on the disc; ``virtio_folder``: 2k22, w11.
 
     ``password``: the administrator's, until sysprep; it is nobody's afterwards.
     """
 
     edition: str
     firmware: str
-    drivers: str
+    virtio_folder: str
     password: str
     product_key: str = ""
     locale: str = "en-US"
@@ -45,7 +45,7 @@ def seed(install: Install) -> dict[str, bytes]:
 
 
 def answer_file(install: Install) -> bytes:
-    paths = _driver_paths(install.drivers)
+    paths = _driver_paths(install.virtio_folder)
     language = Setting("SetupUILanguage", (Setting("UILanguage", install.locale),))
     return document(
         [

@@ -88,6 +88,23 @@ def test_add_show_tag_set_ls(home, disk):
     assert "used by:  nobody" in home.run("show", "web")
 
 
+def test_drivers_are_a_disc_of_the_repository_for_a_windows_only(home, disk):
+    home.run("add", "virtio-win:1", disk(1))
+    for said in (("--os", "linux"), ()):
+        refused = home.run("add", "web:1", disk(2), "--drivers", "virtio-win", *said, code=2)
+        assert "web gets no disc of drivers (--drivers): its " in refused
+        assert "only a Windows is set up with one" in refused
+        assert "say --os windows if it is one, else --drivers ''" in refused
+    assert [found["name"] for found in home.json("ls")] == ["virtio-win"]
+    home.run("add", "web:1", disk(2))
+    assert "web:1 gets no disc of drivers" in home.run("set", "web:1", "--drivers", "virtio-win", code=2)
+    assert home.json("show", "web")["traits"]["drivers"] == ""
+    home.run("add", "win:1", disk(2), "--os", "windows", "--drivers", "virtio-win")
+    assert home.json("show", "win")["traits"]["drivers"] == home.json("show", "virtio-win")["digest"]
+    assert "win:1 gets no disc of drivers" in home.run("set", "win:1", "--os", "linux", code=2)
+    assert "No such option" in home.run("build", "win", "--drivers", "virtio-win", code=2)
+
+
 def test_standard_input_and_json(home, disk):
     raw = disk(1).read_bytes()
     sha256 = hashlib.sha256(raw).hexdigest()

@@ -13,10 +13,11 @@ from orchestrator.drivers.imaging.meter import Meter
 from orchestrator.drivers.imaging.opening import settled, synced, verdict_on
 from orchestrator.drivers.imaging.qemu_img import LAYOUT, convert
 from orchestrator.drivers.imaging.unpack import check_sha256, given_pieces, spool, unpack
+from orchestrator.engine.imagery import check_drivers
 from orchestrator.engine.inspector import COMPRESSIONS
 from orchestrator.engine.inspector.traits import BYTES_LOOKED_AT, guess_traits
 from orchestrator.errors import Refused, UserError
-from orchestrator.model.image import MAX_VIRTUAL_BYTES, Image
+from orchestrator.model.image import MAX_VIRTUAL_BYTES, Image, Traits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,6 +61,8 @@ class Intake:
         Raises UserError for what may not be taken or is not what was said, Refused when a program fails, NoRoom.
         """
         self.repository.check_free(offer.name, offer.version)
+        if "os" in offer.traits:  # else its partition table tells, which is read when it is unpacked
+            check_drivers(offer.name, Traits(**offer.traits))  # type: ignore[arg-type]
         parent = self.repository.find(offer.parent) if offer.parent else None
         source = None if offer.file == STANDARD_INPUT else settled(here / offer.file)
         if source is not None:  # what is refused is refused before anything else is done
@@ -77,8 +80,9 @@ class Intake:
             return self._admitted(disk, offer, verdict)
 
     def _admitted(self, disk: Path, offer: Offer, verdict: Verdict) -> Image:
-        digest = self._hashed(disk, verdict.virtual_bytes)
         traits = replace(guess_traits(first_bytes(disk, BYTES_LOOKED_AT)), **offer.traits)  # type: ignore[arg-type]
+        check_drivers(offer.name, traits)
+        digest = self._hashed(disk, verdict.virtual_bytes)
         image = Image(offer.name, offer.version, digest, 0, 0, 0.0, hashed="content", traits=traits)
         return self.repository.admit(disk, replace(image, identity=verdict.identity))
 
