@@ -211,11 +211,12 @@ def _save_all(wiring: Wiring, instances: tuple[InstanceRecord, ...]) -> None:
 
 def _refuse_missing(wiring: Wiring, record: DeploymentRecord) -> None:
     """Refuse a way back whose images are in the repository no more."""
-    there = {image.digest for image in wiring.images.images()}
-    gone = sorted(name for name, digest in record.digests.items() if digest not in there)
+    from orchestrator.engine.imagery import lacking
+
+    gone = lacking(record, wiring.images.images())
     if gone:
-        images = ", ".join(role.image for role in record.service.roles if role.name in gone)
-        raise UserError(f"the image repository has {images} no more", "add the image again, then the same command")
+        hint = "add that again, then the same command"
+        raise UserError(f"the image repository no longer has {', '.join(gone)}", hint)
 
 
 def patience(record: DeploymentRecord) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.model.image import Image, Traits
     from orchestrator.model.names import InstanceId
-    from orchestrator.model.record import InstanceRecord, Intent
+    from orchestrator.model.record import DeploymentRecord, InstanceRecord, Intent
     from orchestrator.model.world import HostSeen
 
 
@@ -109,6 +109,18 @@ def driver_uses(images: Iterable[Image]) -> tuple[Use, ...]:
 def users(digest: str, uses: Iterable[Use]) -> tuple[str, ...]:
     """Who needs an image, or may need it; each said once."""
     return tuple(dict.fromkeys(use.who for use in uses if use.digest in {"", digest}))
+
+
+def lacking(record: DeploymentRecord, images: Iterable[Image]) -> tuple[str, ...]:
+    """What the machines of a deployment are to be made of and the repository does not have, in words."""
+    there = {image.digest for image in images}
+    found = []
+    for role in record.service.roles:
+        digest = record.digests.get(role.name, "")
+        drivers = images_of(record.digests, record.platforms, role.name) - {digest}
+        found += [f"{role.image} (role {role.name})"] if digest and digest not in there else []
+        found += [f"the disc of drivers {disc} (role {role.name})" for disc in sorted(drivers - there)]
+    return tuple(found)
 
 
 def blockers(image: Image, images: Iterable[Image], uses: Iterable[Use]) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ import pytest
 
 from orchestrator.drivers.sqlite import SqliteStore
 from orchestrator.model.names import base_volume
+from orchestrator.model.rollout import Good
+from orchestrator.model.spec import Platform
 from orchestrator.wiring import make_home, owner_of
 from tests.contract.corpus import disk_bytes
 from tests.fakes.build import WEB, deployment, record, web
@@ -138,6 +140,22 @@ def test_an_image_that_something_stands_on_is_not_removed(home, disk):
     home.has_overlays()
     assert home.run("rm", "web:1") == "web:1 is removed\n"
     assert list((home.folder / "images" / "blobs").iterdir()) == []
+
+
+def test_a_rollback_without_its_disc_of_drivers_is_refused(home, disk):
+    home.run("add", "web:1", disk(1))
+    digests = {"web": home.json("show", "web:1")["digest"]}
+    now = deployment(digests={"web": "sha256:1"}, revision=2)
+    good = Good(1, now.service, digests, {"web": Platform("windows", "uefi", drivers="sha256:2")})
+    store = home.store()
+    store.save_deployment(replace(now, good=(good,)))
+    store.close()
+    env = {**os.environ, "VMROLE_HOME": str(home.folder)}
+    done = subprocess.run([VMROLE, "upgrade", "rollback", "hello"], env=env, capture_output=True, check=False)
+    said = done.stderr.decode()
+    assert done.returncode == 2, said
+    assert "the image repository no longer has the disc of drivers sha256:2 (role web)" in said
+    assert "add that again, then the same command" in said
 
 
 def test_what_the_store_needs_is_not_removed(home, disk):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from lxml import etree
 
-from orchestrator.engine.imagery import blockers, driver_uses, removable, stored_uses, users
+from orchestrator.engine.imagery import blockers, driver_uses, lacking, removable, stored_uses, users
 from orchestrator.model.disks import fingerprint
 from orchestrator.model.image import Image, Traits, platform_of
 from orchestrator.model.making import MachineSpec
@@ -89,6 +89,15 @@ def test_who_needs_it():
     made = record(machine=asked())
     uses = stored_uses(Intent(OWNER, (deployment(platforms={"web": WINDOWS}),), (made,)))
     assert users(DISC, uses) == ("hello/web-0", "hello (role web)")
+
+
+def test_a_way_back_names_what_the_repository_has_no_more():
+    wanted = deployment(platforms={"web": WINDOWS})
+    image, disc = (Image(n, "1", digest, 1, 1, 1.0) for n, digest in (("debian-12", DIGEST), ("virtio-win", DISC)))
+    assert lacking(wanted, (image, disc)) == ()
+    assert lacking(wanted, (image,)) == (f"the disc of drivers {DISC} (role web)",)
+    assert lacking(wanted, ()) == ("debian-12 (role web)", f"the disc of drivers {DISC} (role web)")
+    assert lacking(deployment(), (image,)) == ()
 
 
 def test_it_is_on_the_host_before_the_machine_and_out_of_it_when_that_is_ready():
