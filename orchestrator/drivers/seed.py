@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 
-import pycdlib
-
 
 class IsoSeeds:
     """Makes a disc of a few small files in the root folder."""
 
     def disc(self, label: str, files: dict[str, bytes]) -> bytes:
         """The image of a disc labelled ``label``; names as given for Linux and Windows (Rock Ridge, Joliet)."""
+        import pycdlib  # noqa: PLC0415 - takes long to load, and most commands make no disc
+
         iso = pycdlib.PyCdlib()
         iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=label)
         for number, (name, content) in enumerate(sorted(files.items())):
