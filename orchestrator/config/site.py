@@ -33,7 +33,8 @@ class HostSite:
     mode: ``nat`` lets guests out and nobody in; ``open`` leaves the rules to the lab. ``accelerator``: the one
     that was proven to run guests there. ``callers``: addresses, beside its own, from which HAProxy and probes call its
     guests. ``outside``: networks that are outside although they are of the DIPs' range. ``inside``: the argv
-    prefix that runs a program on its network; None if it is not a part of this machine.
+    prefix that runs a program on its network; None if it is not a part of this machine. ``upstream``: whether its own
+    DNS servers can be asked for names that no network of ours knows; in a lab there are none to reach.
     """
 
     name: str
@@ -44,6 +45,7 @@ class HostSite:
     callers: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     inside: tuple[str, ...] | None = None
+    upstream: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def site_to_json(site: Site) -> str:
             "callers": list(h.callers),
             "outside": list(h.outside),
             "inside": list(h.inside) if h.inside is not None else None,
+            "upstream": h.upstream,
         }
         for h in site.hosts
     ]
@@ -105,6 +108,7 @@ def site_from_json(text: str) -> Site:
             tuple(h.get("callers", ())),
             tuple(h.get("outside", ())),
             tuple(h["inside"]) if h.get("inside") is not None else None,
+            bool(h.get("upstream", True)),
         )
         for h in raw["hosts"]
     )

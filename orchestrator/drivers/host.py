@@ -166,7 +166,9 @@ class LibvirtHost:
         isolated: bool = False,
     ) -> None:
         forward = "" if isolated else self._site.forward
-        wish = networks.NetworkWish(deployment, self._owner, forward, subnet, leases, names)
+        wish = networks.NetworkWish(
+            deployment, self._owner, forward, subnet, leases, names, upstream=self._site.upstream
+        )
         with self._connection.errors(f"making network {deployment.network}"):
             network = self._connection.get().networkDefineXML(networks.network_xml(wish))
             if not network.isActive():

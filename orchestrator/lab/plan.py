@@ -136,6 +136,7 @@ def site(lab: Lab, pids: dict[str, int], accelerator: Accelerator) -> Site:
             callers,
             outside,
             enter(pids[host_name(n)], wholly=False),
+            upstream=False,
         )
         for n in range(lab.hosts)
     )

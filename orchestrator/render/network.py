@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from orchestrator.model.world import Lease
 
 MARK_NS = "urn:vmrole:network:1"
+DNSMASQ_NS = "http://libvirt.org/schemas/network/dnsmasq/1.0"
+# With these dnsmasq answers NXDOMAIN at once. Each alone does not: without servers it refuses, which a resolver takes
+# for a passing trouble; and what is to be answered here alone still goes to the servers in the host's resolv.conf.
+HERE_ALONE = ("no-resolv", "local=/#/")
 _mark = ElementMaker(namespace=MARK_NS, nsmap={"vmrole": MARK_NS})
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkWish:
-    """A network to be: whose (``owner``), its forward mode (nat, open or "": none), subnet, reservations and names."""
+    """A network to be: whose (``owner``), its forward mode (nat, open or "": none), subnet, reservations and names.
+
+    ``upstream``: whether the host's DNS servers are asked for names that are not known here.
+    """
 
     deployment: DeploymentId
     owner: str
@@ -33,6 +40,7 @@ class NetworkWish:
     subnet: IPv4Network
     leases: frozenset[Lease]
     names: frozenset[HostName]
+    upstream: bool = True
 
 
 def network_xml(wish: NetworkWish) -> str:
@@ -50,8 +58,15 @@ def network_xml(wish: NetworkWish) -> str:
         E.domain(name=wish.deployment.domain, localOnly="yes"),
         dns,
         E.ip(dhcp, address=str(gateway), prefix=str(subnet.prefixlen)),
+        *([] if wish.upstream and wish.forward else [_options(HERE_ALONE)]),
     )
     return etree.tostring(root, pretty_print=True, encoding="unicode")
+
+
+def _options(lines: Iterable[str]) -> etree._Element:
+    """Lines for dnsmasq's own file: libvirt has no element for an answer without anybody else's."""
+    own = ElementMaker(namespace=DNSMASQ_NS, nsmap={"dnsmasq": DNSMASQ_NS})
+    return own.options(*(own.option(value=line) for line in lines))
 
 
 def sorted_leases(leases: Iterable[Lease]) -> list[Lease]:

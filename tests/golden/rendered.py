@@ -88,11 +88,11 @@ def _on_platform(accelerator: str, platform: Platform) -> str:
     return domain_xml(web(0), spec, 2, Surroundings(OWNER, pool_path(OWNER), accelerator))
 
 
-def _network() -> str:
+def _network(forward: str = "nat", *, upstream: bool = True) -> str:
     leases = frozenset(Lease(r.id.mac, r.dip, r.id.name) for r in MEMBERS)
     names = frozenset(HostName(r.dip, r.id.name) for r in MEMBERS)
     names |= {HostName(r.dip, name, 1 + r.id.ordinal) for r in MEMBERS for name in ("web", f"web.{HELLO.domain}")}
-    return network_xml(NetworkWish(HELLO, OWNER, "nat", IPv4Network("198.18.0.0/24"), leases, names))
+    return network_xml(NetworkWish(HELLO, OWNER, forward, IPv4Network("198.18.0.0/24"), leases, names, upstream))
 
 
 def _haproxy() -> str:
@@ -165,6 +165,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "domain-windows.xml": lambda: _on_platform("kvm", Platform("windows", "uefi", secure_boot=True, tpm=True)),
     "domain-windows-sata.xml": lambda: _on_platform("tcg", Platform("windows", "bios", virtio=False)),
     "network.xml": _network,
+    "network-lab.xml": lambda: _network("open", upstream=False),
     "pool.xml": lambda: pool_xml(OWNER) + "\n",
     "volume-base.xml": lambda: base_volume_xml(DIGEST, 5_000_000) + "\n",
     "volume-overlay.xml": lambda: overlay_xml(web(0), DIGEST, 2 * 1024**3, OWNER) + "\n",

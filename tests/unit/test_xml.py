@@ -13,7 +13,7 @@ from orchestrator.model.setup import Setup
 from orchestrator.model.spec import Disk, DiskKind, Size
 from orchestrator.model.world import HostName, Lease
 from orchestrator.render.domain import MARK_NS, Surroundings, describe, device_of, domain_xml, emptied_drives
-from orchestrator.render.network import NetworkWish, host_element, lease_element, network_xml, text
+from orchestrator.render.network import DNSMASQ_NS, NetworkWish, host_element, lease_element, network_xml, text
 from orchestrator.render.volume import (
     backup_xml,
     base_volume_xml,
@@ -223,6 +223,18 @@ def test_an_isolated_network_leads_nowhere():
     root = etree.fromstring(network_xml(replace(wish(), forward="")))
     assert root.find("forward") is None
     assert root.find("ip/dhcp") is not None
+    assert said_to_dnsmasq(wish(), forward="") == ["no-resolv", "local=/#/"]
+
+
+def said_to_dnsmasq(wanted, **changes):
+    options = etree.fromstring(network_xml(replace(wanted, **changes))).find(f"{{{DNSMASQ_NS}}}options")
+    return [option.get("value") for option in options] if options is not None else []
+
+
+def test_only_who_has_dns_servers_to_ask_passes_names_on():
+    assert said_to_dnsmasq(wish(), forward="nat") == []
+    assert said_to_dnsmasq(wish(), forward="open") == []
+    assert said_to_dnsmasq(wish(), forward="open", upstream=False) == ["no-resolv", "local=/#/"]
 
 
 def test_an_emptied_drive_is_the_same_drive_without_a_disc():
