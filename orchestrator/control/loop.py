@@ -153,7 +153,6 @@ class Loop:
 
     def run(self, until: Callable[[Plan], bool]) -> Plan:
         """Tick until ``until`` says of a plan that it is enough, and return that plan."""
-        self._effects.balancer.watch(self._clock.wake)  # only here: HAProxy's master takes ten connections at a time
         self.stand_by()
         while True:
             made = self.tick()
@@ -163,7 +162,8 @@ class Loop:
             self._clock.wait(made.requeue_s)
 
     def stand_by(self) -> None:
-        """From now on be woken by what guests say, too: for whoever does not look once only."""
+        """From now on be woken by HAProxy's end and by what guests say, too: for whoever does not look once only."""
+        self._effects.balancer.watch(self._clock.wake)  # only here: HAProxy's master takes ten connections at a time
         self._observer.stand_by()
 
     def finish(self, patience_s: float = FINISH_S) -> bool:

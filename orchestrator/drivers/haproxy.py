@@ -306,7 +306,13 @@ class HaproxyBalancer:
             return False
 
     def _ask(self, command: str) -> str:
-        return runtime.talk(self._admin, command)
+        """Ask the worker; by way of its master when its own socket was taken away, which no reload makes anew (2.6)."""
+        try:
+            return runtime.talk(self._admin, command)
+        except BalancerAway as away:
+            if not runtime.is_refused(away):
+                raise
+            return runtime.talk(self._master, text.of_worker(command))
 
     def _order(self, command: str) -> None:
         """Give a command that answers nothing when it is carried out."""

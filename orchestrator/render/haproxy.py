@@ -219,6 +219,11 @@ def of_process(pid: int, command: str) -> str:
     return f"@!{pid} {command}"
 
 
+def of_worker(command: str) -> str:
+    """``command`` for the worker that takes connections now; to be given to the master."""
+    return f"@1 {command}"
+
+
 def every_session_command() -> str:
     return "show sess"
 

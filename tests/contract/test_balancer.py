@@ -238,6 +238,15 @@ class TestHaproxy(BalancerContract):
     def behind(self, about: Web, server: Server = ONE) -> Server:
         return replace(server, port=about.port)
 
+    def test_its_own_socket_that_was_taken_away_is_missed_by_nobody(self, running, folder):
+        (folder / "run" / "haproxy.sock").unlink()
+        running.add_server(TWO, FRONT)
+        seen = running.observe()
+        assert (seen.running, seen.problem, set(seen.servers)) == (True, "", keys(ONE, TWO))
+        running.configure([FRONT, OTHER], [TWO])
+        seen = running.observe()
+        assert (seen.layout, set(seen.servers)) == (layout([FRONT, OTHER]), keys(TWO))
+
     def test_its_folder_is_its_owners(self, running, folder):
         assert running.observe().running
         assert (folder / "run").stat().st_mode & 0o077 == 0

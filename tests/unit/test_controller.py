@@ -65,6 +65,14 @@ def test_brings_a_deployment_up_and_keeps_it_so():
     assert listener.told[-1] == {"STOPPING": "1"}
 
 
+def test_is_woken_when_haproxy_dies():
+    world = FakeWorld()
+    world.up(service(role(instances=1)))
+    with running(world, turns=2) as (controller, _plans):
+        controller.run()
+    assert world.clock.wake in world.balancer.wakes
+
+
 def test_sleeps_as_long_as_the_plan_says_when_nothing_happens():
     world = FakeWorld()
     world.up(service(role(instances=1)))
