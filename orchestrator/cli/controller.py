@@ -42,7 +42,7 @@ def controller(context: Context, unit: bool) -> None:
     from orchestrator.wiring import wired
 
     if unit:
-        click.echo(unit_text(Path(sys.argv[0]).absolute(), context.home), nl=False)
+        click.echo(unit_text(_program(), context.home), nl=False)
         return
     ended: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,6 +52,13 @@ def controller(context: Context, unit: bool) -> None:
         log.info("the controller of %s begins, %d hosts", context.home, len(wiring.hosts))
         _made(wiring, ended).run()
     log.info("the controller ends; instances and HAProxy run on")
+
+
+def _program() -> Path:
+    """What runs vmrole here: not what `python -m` gives as its name, which no unit can start."""
+    begun = Path(sys.argv[0]).absolute()
+    installed = Path(sys.executable).with_name("vmrole")
+    return installed if begun.name == "__main__.py" else begun
 
 
 def unit_text(program: Path, home: Path) -> str:

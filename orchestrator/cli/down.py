@@ -74,7 +74,13 @@ def _store(wiring: Wiring, key: DeploymentId, *, with_volumes: bool) -> None:
     from orchestrator.engine.swap import withdrawn_with
     from orchestrator.model.record import Event
 
-    event = Event(wiring.clock.now(), str(key), "deletion is wanted", actor="down")
+    event = Event(
+        wiring.clock.now(),
+        str(key),
+        "deletion is wanted",
+        f"volumes {'go with it' if with_volumes else 'stay'}",
+        "down",
+    )
 
     def at_once() -> None:
         intent = wiring.store.intent()

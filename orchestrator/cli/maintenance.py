@@ -79,7 +79,7 @@ def _change(
         if changed == record:
             return False
         why = changed.paused.reason if changed.paused is not None else ""
-        store.save_deployment(changed, Event(now, str(record.id), what, why, "user"))
+        store.save_deployment(changed, Event(now, str(record.id), what, why or "asked for by command", "user"))
         return True
 
     try:

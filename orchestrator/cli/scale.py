@@ -91,7 +91,8 @@ def _save(wiring: Wiring, key: DeploymentId, role: str, change: Change, agreed: 
         if _gone(known, wanted, role) != agreed:
             raise TransientError(f"another vmrole changed the number of {role} meanwhile", "run the same command again")
         if wanted != known:
-            event = Event(wiring.clock.now(), str(key), f"revision {wanted.revision} is wanted", actor="scale")
+            cause = f"{wanted.count(role)} instances of {role} were asked for"
+            event = Event(wiring.clock.now(), str(key), f"revision {wanted.revision} is wanted", cause, "scale")
             wiring.store.save_deployment(wanted, event)
         return wanted
 

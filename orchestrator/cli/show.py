@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.deployments import SLOTS, check_service_name, find_deployment, slot_option
+from orchestrator.errors import NotFound
 from orchestrator.model.names import DeploymentId, Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.cli.context import Context
     from orchestrator.model.record import Event
+    from orchestrator.ports import Store
     from orchestrator.wiring import Wiring
 
 FOLLOW_S = 0.5
@@ -99,43 +103,69 @@ def _show(wiring: Wiring, key: DeploymentId, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("service")
+@click.argument("what", metavar="[SERVICE|INSTANCE]", default="")
 @click.option(
     "--slot",
     type=click.Choice(SLOTS),
     help="Of one of the service's two deployments only. Default: of both.",
 )
+@click.option("-n", "--lines", "count", type=click.IntRange(min=0), metavar="N", help="Begin with the last N only.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one event a line.")
 @click.pass_obj
-def events(context: Context, service: str, slot: str | None, follow: bool, as_json: bool) -> None:
-    """Show what happened to a service and its instances: when, what, why, and who did it.
+def events(context: Context, what: str, slot: str | None, count: int | None, follow: bool, as_json: bool) -> None:
+    """Show what happened to a service, one instance or all of them: when, what, why, and who did it.
 
-    The events of a service that was deleted are kept.
+    The last 10000 events are kept, also those of a service that was deleted.
 
     \b
     Example:
       vmrole events hello -f
+      vmrole events hello/web-0 -n 20
+      vmrole events -f --json
     """
     from orchestrator.drivers.clock import SystemClock
     from orchestrator.drivers.sqlite import SqliteStore
     from orchestrator.wiring import make_home, owner_of
 
-    check_service_name(service, slot or Slot.PRODUCTION.value)
-    subject = str(DeploymentId(service, slot)) if slot is not None else service
+    is_asked = _filter(what, slot)
     store = SqliteStore(make_home(context.home) / "vmrole.db", owner_of(context.home))
-    clock, last = SystemClock(), 0
-    if not store.events(subject, last):
-        find_deployment(store.intent(), service, slot or Slot.PRODUCTION.value)
+    clock, last, left = SystemClock(), 0, count
+    if what and not any(is_asked(event.subject) for _number, event in store.events("")):
+        _refuse_unknown(store, what, slot)
     while True:
-        for number, event in store.events(subject, last):
-            last = number
+        new = [(number, event) for number, event in store.events("", last) if is_asked(event.subject)]
+        for _number, event in new if left is None else new[max(0, len(new) - left) :]:
             click.echo(_line(event, as_json=as_json))
+        last, left = new[-1][0] if new else last, None
         if not follow:
             break
         clock.wait(FOLLOW_S)
     if last == 0:
-        click.echo(f"no events of {subject}", err=True)
+        click.echo(f"no events{f' of {what}' if what else ''}", err=True)
+
+
+def _filter(what: str, slot: str | None) -> Callable[[str], bool]:
+    """Whether an event's subject is what was asked for. Raises UserError for what names nothing."""
+    from orchestrator.cli.instance import parse_instance
+
+    asked = slot or Slot.PRODUCTION.value
+    if "/" in what:
+        names = [str(parse_instance(what, some)) for some in ([slot] if slot else SLOTS)]
+        return lambda subject: subject in names
+    if what:
+        wanted = str(check_service_name(what, asked)) if slot else what
+        return lambda subject: subject == wanted or subject.startswith(f"{wanted}.")
+    return lambda subject: not slot or subject.split(".")[1:2] == [slot]
+
+
+def _refuse_unknown(store: Store, what: str, slot: str | None) -> None:
+    """Raise NotFound for what is not there, and never was."""
+    asked = slot or Slot.PRODUCTION.value
+    service, slash, name = what.partition("/")
+    record = find_deployment(store.intent(), service, asked)
+    if slash and not any(known.id.name == name for known in store.intent().members(record.id)):
+        raise NotFound(f"there is no instance {what}", f"`vmrole status {service}` shows those that there are")
 
 
 def _line(event: Event, *, as_json: bool) -> str:

@@ -198,7 +198,7 @@ def _change(wiring: Wiring, key: DeploymentId, what: str, change: Change) -> Dep
         if known.rollout is not None and known.rollout.stopped is not None and record.revision == known.revision:
             _save_all(wiring, given_another_chance(record, intent.members(key), now))
         if record != known:
-            wiring.store.save_deployment(record, Event(now, str(key), what, actor="user"))
+            wiring.store.save_deployment(record, Event(now, str(key), what, "asked for by command", "user"))
         return record
 
     return over_others(at_once)

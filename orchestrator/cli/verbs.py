@@ -236,7 +236,9 @@ def _store(wiring: Wiring, ask: Ask, old: InstanceRecord) -> None:
         if record is None:
             raise UserError(f"{old.id.name} has been deleted meanwhile")
         wish = _wish(wiring, intent, ask, record)
-        event = Event(wiring.clock.now(), str(record.id), f"{ask.act.value} is wanted", actor=ask.act.value)
+        event = Event(
+            wiring.clock.now(), str(record.id), f"{ask.act.value} is wanted", "asked for by command", ask.act.value
+        )
         if wish != record:
             wiring.store.save_instance(wish, event)
 

@@ -212,7 +212,8 @@ def _forget(wiring: Wiring, found: VolumeSeen) -> None:
     for record in wiring.store.intent().instances:
         if record.id == found.id.instance and found.id.name in record.volumes:
             left = tuple(name for name in record.volumes if name != found.id.name)
-            event = Event(wiring.clock.now(), str(record.id), f"volume {found.id.name} is deleted", actor="volume rm")
+            what = f"volume {found.id.name} is deleted"
+            event = Event(wiring.clock.now(), str(record.id), what, "asked for by command", "volume rm")
             wiring.store.save_instance(replace(record, volumes=left), event)
 
 

@@ -61,7 +61,7 @@ def _write(
         for instance in retried(intent, record, wiring.clock.now()):
             wiring.store.save_instance(instance)
         if is_new:
-            wiring.store.save_deployment(record, _event(wiring, record))
+            wiring.store.save_deployment(record, _event(wiring, record, file))
     return record, is_new
 
 
@@ -78,10 +78,12 @@ def _proven(intent: Intent, world: World, now: float) -> Intent:
     return intent
 
 
-def _event(wiring: Wiring, record: DeploymentRecord) -> Event:
+def _event(wiring: Wiring, record: DeploymentRecord, file: Path) -> Event:
     from orchestrator.model.record import Event
+    from orchestrator.model.text import line
 
-    return Event(wiring.clock.now(), str(record.id), f"revision {record.revision} is wanted", actor="up")
+    cause = f"{line(file.name)} asks for it"
+    return Event(wiring.clock.now(), str(record.id), f"revision {record.revision} is wanted", cause, "up")
 
 
 def wanted_record(  # noqa: PLR0913 - what `up` was told, and where it looks

@@ -38,6 +38,8 @@ PHRASES = {
     "Input should be": "must be",
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
+    "List should have": "must have",
+    " after validation": "",
 }
 _MOUNT = re.compile(r"(?:/[A-Za-z0-9_.-]+){1,20}")
 NOT_BELOW = {"proc", "sys", "dev", "run"}

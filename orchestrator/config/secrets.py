@@ -5,6 +5,7 @@ from __future__ import annotations
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
+from orchestrator.config.certificates import wrong_certificate
 from orchestrator.config.servicefile import line_of
 from orchestrator.errors import InvalidInput, Problem
 from orchestrator.model.secret import MAX_BYTES, Secret, SecretRef
@@ -35,14 +36,20 @@ def resolved(
     for path, ref in refs(service):
         if ref.source not in found:
             found[ref.source] = _checked(_read(ref.source, file.parent, env, stored))
-        if isinstance(problem := found[ref.source], str):
-            problems.append(_problem(file, path, f"the secret {ref.source} {problem}"))
+        value = found[ref.source]
+        if wrong := value if isinstance(value, str) else _misused(path, value):
+            problems.append(_problem(file, path, f"the secret {ref.source} {wrong}"))
     if problems:
         raise InvalidInput(str(file), tuple(problems), HINT)
     values = {source: value for source, value in found.items() if isinstance(value, Secret)}
     keys = {source: digest(value) for source, value in values.items()}
     known = with_refs(service, lambda ref: SecretRef(ref.source, keys[ref.source]))
     return known, {keys[source]: value for source, value in values.items()}
+
+
+def _misused(path: Path_, value: Secret) -> str:
+    """Why a value cannot be what it is to be at its place; "" if it can, or if only the guest will tell."""
+    return wrong_certificate(value) if path[-2:] == ("tls", "certificate") else ""
 
 
 def _read(source: str, folder: Path, env: Mapping[str, str], stored: Lookup) -> Secret | str:
@@ -79,5 +86,7 @@ def unfit(value: Secret) -> str:
 
 
 def _problem(file: Path, path: Path_, message: str) -> Problem:
+    if path[2:5:2] == ("endpoints", "traffic"):  # in the file its fields are the endpoint's own
+        path = (*path[:4], *path[5:])
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
     return Problem(text, message, line_of(file.read_bytes().decode(errors="surrogateescape"), path))

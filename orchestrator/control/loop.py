@@ -6,6 +6,7 @@ before it has ended.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,13 +16,15 @@ from orchestrator.control.tracks import BALANCER, Tracks, host_of, waits_for
 from orchestrator.engine.plan import RETRY_S, Plan, Step, plan
 from orchestrator.engine.swap import is_swapped
 from orchestrator.errors import NoRoom, Refused, TransientError, VmroleError
-from orchestrator.model.action import Route, SaveServers
+from orchestrator.model.action import ConfigureBalancer, Route, SaveServers
+from orchestrator.model.record import Event
 from orchestrator.model.world import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.control.observe import Observer
+    from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import Intent
     from orchestrator.model.world import World
     from orchestrator.ports import Clock
@@ -178,16 +181,27 @@ class Loop:
         if step.track in self._trouble:
             return
         begun, host = self._clock.now(), host_of(step.action)
+        bereft = self._bereft() if isinstance(step.action, ConfigureBalancer) else ()
         try:
             apply(step.action, self._effects)
         except VmroleError as error:
             log.warning("%s: %s: %s", step.track, type(step.action).__name__, error.message)
             past = self._past.get(step.track)
             self._trouble[step.track] = Trouble(error, past.since if past is not None else begun, host)
-        else:
-            log.info("%s: %s, %.0f ms", step.track, type(step.action).__name__, (self._clock.now() - begun) * 1000)
+            return
         finally:
             self._observer.outdate(step.track, host)
+        log.info("%s: %s, %.0f ms", step.track, type(step.action).__name__, (self._clock.now() - begun) * 1000)
+        for key in bereft:
+            what, cause = "fault: HAProxy did not run; it is started again", "nobody answered at its sockets"
+            with contextlib.suppress(VmroleError):  # the store is away: the next turn tells of that
+                self._effects.store.note(Event(self._clock.now(), str(key), what, cause))
+
+    def _bereft(self) -> tuple[DeploymentId, ...]:
+        """Whom HAProxy should serve, if it does not run though it did before: its file is still there."""
+        if self._seen is None or self._seen[1].balancer.running or not self._seen[1].balancer.saved:
+            return ()
+        return tuple(record.id for record in self._seen[0].deployments)
 
     def trouble(self) -> Mapping[str, Trouble]:
         """What did not work in the last turn, by track; of the loop that runs, as long as this one only looks."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 NOWHERE = Vicinity()
+NOT_WANTED = "it is not wanted any more"
 RESUME_BYTES = 64 * 1024**2  # a machine that was paused for want of room goes on once there is this much
 
 
@@ -208,7 +209,8 @@ def take_away(record: InstanceRecord, seen: Sight, now: float) -> tuple[Action, 
     others = [action for host, domain in seen.others for action in _take_down(host, domain)]
     files = [DeleteVolume(host, file) for host, file in transient(record, seen.hosts)]
     # A file that somebody has open is not taken away from under them; until then the instance is not forgotten.
-    forget = () if seen.intruder is not None else (ForgetInstance(record.id, Event(now, str(record.id), "deleted")),)
+    told = Event(now, str(record.id), "deleted", NOT_WANTED)
+    forget = () if seen.intruder is not None else (ForgetInstance(record.id, told),)
     return (*own, *others, *files, *forget)
 
 

@@ -263,7 +263,7 @@ def _last(intent: Intent, records: Sequence[InstanceRecord], world: World, now: 
         return tidy
     sweeps = [step for record in leaving for step in _sweep(record, intent.owner, world)]
     forget = [
-        Step(str(r.id), ForgetDeployment(r.id, Event(now, str(r.id), "deleted")))
+        Step(str(r.id), ForgetDeployment(r.id, Event(now, str(r.id), "deleted", "its deletion was asked for")))
         for r in leaving
         if not any(ground.is_in_use(host, r.id) for host in world.hosts.values())
     ]

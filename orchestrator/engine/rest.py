@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import rotation
-from orchestrator.engine.machine import machine_id
+from orchestrator.engine.machine import NOT_WANTED, machine_id
 from orchestrator.engine.members import again, succeed
 from orchestrator.model.action import Action, DestroyDomain, ShutDown
 from orchestrator.model.making import is_of_unknown_make
-from orchestrator.model.record import Act, Event, Farewell, InstanceRecord, Timeline, Wanted
+from orchestrator.model.record import Act, Event, Farewell, InstanceRecord, Remedy, Timeline, Wanted
 from orchestrator.model.world import Power
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def due(record: InstanceRecord, *, is_wanted: bool, is_prepared: bool) -> Act | 
 
 def begin(record: InstanceRecord, act: Act, now: float) -> Leg:
     """Out of rotation, from now on."""
-    return Leg(replace(record, farewell=Farewell(act, now)), _event(record, now, f"{act.value}: out of rotation"))
+    told = _event(record, now, f"{act.value}: out of rotation", _why(record, act))
+    return Leg(replace(record, farewell=Farewell(act, now)), told)
 
 
 def go_on(record: InstanceRecord, farewell: Farewell, stop: Stop, *, is_drained: bool, now: float) -> Leg:
@@ -62,7 +63,7 @@ def go_on(record: InstanceRecord, farewell: Farewell, stop: Stop, *, is_drained:
         return Leg(replace(record, farewell=replace(farewell, cut=now)), actions=off)
     if farewell.asked is None:
         ask = ShutDown(record.host, machine_id(record), farewell.act)
-        told = _event(record, now, f"{farewell.act.value}: asked the guest to shut down")
+        told = _event(record, now, f"{farewell.act.value}: asked the guest to shut down", _why(record, farewell.act))
         return Leg(replace(record, farewell=replace(farewell, asked=now)), told, before=(ask,))
     if now - farewell.asked < stop.timeout_s:
         return Leg(record)
@@ -83,11 +84,11 @@ def arrive(record: InstanceRecord, act: Act, stop: Stop, *, timeout_s: float, ha
         is_news = record.farewell is not None or record.timeline.started is not None
         line = _off(record.timeline, now) if is_news else record.timeline
         after = replace(record, farewell=None, reboot=None, timeline=line)
-        return Leg(after, _event(record, now, "stopped") if is_news else None)
+        return Leg(after, _event(record, now, "stopped", _why(record, act)) if is_news else None)
     if act is Act.REBOOT:
         line = _off(record.timeline, now)
         after = replace(again(record, timeout_s=timeout_s, now=now), farewell=None, reboot=None, timeline=line)
-        return Leg(after, _event(record, now, "reboot: starts again"))
+        return Leg(after, _event(record, now, "reboot: starts again", _why(record, act)))
     return Leg(record)
 
 
@@ -127,5 +128,17 @@ def _off(line: Timeline, now: float) -> Timeline:
     return replace(line, defined=now, started=None, agent=None, setup=None, services=None, rotation=None)
 
 
-def _event(record: InstanceRecord, now: float, what: str, cause: str = "") -> Event:
+def _why(record: InstanceRecord, act: Act) -> str:
+    """What a machine is brought to rest for: what repair has found, what asks for another one, or somebody's wish."""
+    if record.next is not None and record.next.act is act:
+        return record.next.cause
+    if act is Act.DELETE:
+        return NOT_WANTED
+    care = record.care
+    if act is Act.REBOOT and care is not None and care.well is None and care.remedy is Remedy.REBOOT:
+        return f"repair: {care.evidence}"
+    return f"{act.value} was asked for"
+
+
+def _event(record: InstanceRecord, now: float, what: str, cause: str) -> Event:
     return Event(now, str(record.id), what, cause)

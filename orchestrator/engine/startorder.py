@@ -35,7 +35,8 @@ def _released(case: Case, cases: Sequence[Case], now: float) -> Case:
         told = "; ".join(f"waiting for role {name}: {why}" for name, why in missing.items())
         return replace(case, record=replace(record, awaits=tuple(missing)), held_by=told)
     timeout_s = role.ready.timeout_s if role is not None else 0.0
-    event = Event(now, str(record.id), f"starts: role {', '.join(record.awaits)} is ready")
+    said = f"starts: role {', '.join(record.awaits)} is ready"
+    event = Event(now, str(record.id), said, f"role {record.id.role} is to come after it")
     return replace(case, record=replace(record, awaits=(), deadline=now + timeout_s), event=case.event or event)
 
 

@@ -16,7 +16,14 @@ from orchestrator.model.spec import Stop
 from orchestrator.model.world import HostSeen, Power, World
 
 KEEP_BYTES = 256 * 1024**2  # with less room than this in the pool nothing is kept for a way back
-TOLD = ("started", "agent", "setup", "services", "rotation")
+# What a machine reaches, and by what that is known.
+TOLD = {
+    "started": "QEMU runs",
+    "agent": "the guest answers",
+    "setup": "setup has ended well",
+    "services": "its services are up",
+    "rotation": "HAProxy sees it up",
+}
 
 
 def replan(case: Case, now: float) -> Case:  # noqa: PLR0911 - one return a rung
@@ -74,7 +81,10 @@ def replug(case: Case, now: float) -> Case:
         or record.farewell is not None
     ):
         return case
-    event = Event(now, str(record.id), "fault: its network was gone; it is made again, and the machine is rebooted")
+    cause = f"{case.deployment.id.network} is not there, or not active"
+    event = Event(
+        now, str(record.id), "fault: its network was gone; it is made again, and the machine is rebooted", cause
+    )
     return replace(case, record=replace(record, reboot=now), event=event)
 
 
@@ -84,7 +94,8 @@ def unguarded(case: Case, world: World, now: float) -> Case:
     is_open = current is not None and not current.is_guarded and case.power is Power.RUNNING and case.is_wanted
     if not is_open or str(case.record.id) in world.trouble:
         return case
-    event = Event(now, str(case.record.id), "fault: its filter was gone from under its machine; it is put back")
+    cause = "its network card is not behind it"
+    event = Event(now, str(case.record.id), "fault: its filter was gone from under its machine; it is put back", cause)
     return replace(case, event=case.event or event)
 
 
@@ -149,17 +160,18 @@ def _told(old: InstanceRecord | None, new: InstanceRecord, busy: str, now: float
     """The one event that a step forward is worth. ``busy``: what the code in the guest gives as its reason."""
     subject = str(new.id)
     if old is None:
-        return Event(now, subject, f"created on {new.host} with {new.dip}")
+        return Event(now, subject, f"created on {new.host} with {new.dip}", f"role {new.id.role} asks for it")
     if new.failure is not None and old.failure is None:
         return Event(now, subject, f"failed at {new.failure.stage.value}", new.failure.reason)
     if (new.busy is None) != (old.busy is None):
-        return Event(now, subject, "not busy any more" if new.busy is None else "busy: out of rotation", busy)
+        over = Event(now, subject, "not busy any more", "the code in the guest does not say so any more")
+        return over if new.busy is None else Event(now, subject, "busy: out of rotation", busy)
     if new.hooks and new.hooks != old.hooks:
         return Event(now, subject, "on-change failed", new.hooks)
     if new.boot != old.boot:
         return Event(now, subject, f"boot {new.boot}", "another kernel runs in the guest")
     reached = [n for n in TOLD if getattr(new.timeline, n) is not None and getattr(old.timeline, n) is None]
-    return Event(now, subject, f"reached {reached[-1]}") if reached else None
+    return Event(now, subject, f"reached {reached[-1]}", "; ".join(TOLD[n] for n in reached)) if reached else None
 
 
 def leave(case: Case, world: World, *, may_begin: bool, now: float) -> Case:
@@ -185,7 +197,7 @@ def _arrived(case: Case, act: Act | None, now: float) -> Case:
     if act is Act.DELETE or case.role is None:
         return case
     if act is None:
-        told = Event(now, str(case.record.id), "is off, and wanted again: starts again")
+        told = Event(now, str(case.record.id), "is off, and wanted again: starts again", "start was asked for")
         return replace(case, record=replace(case.record, farewell=None), event=told)
     leg = rest.arrive(
         case.record,

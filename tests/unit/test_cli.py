@@ -1,5 +1,6 @@
 """The command line: help that shows an example, and exit codes that scripts can rely on."""
 
+import json
 import os
 import subprocess
 import sys
@@ -98,6 +99,28 @@ def test_events_of_a_service_that_never_was(tmp_path, follow):
     assert "deleted" in kept.output
 
 
+def test_events_of_all_of_one_and_the_last_few(tmp_path):
+    store = SqliteStore(make_home(tmp_path) / "vmrole.db", owner_of(tmp_path))
+    subjects = ("a.production", "a.production.web-0", "a.production.web-10", "a.staging.web-0", "b.production")
+    for number, subject in enumerate(subjects):
+        store.note(Event(float(number), subject, "happened", "", "test"))
+    store.close()
+
+    def shown(*args):
+        done = CliRunner().invoke(root, ["--home", str(tmp_path), "events", "--json", *args])
+        assert done.exit_code == 0, done.exception
+        return [json.loads(row)["subject"] for row in done.stdout.splitlines()]
+
+    assert shown() == list(subjects)
+    assert shown("-n", "2") == list(subjects[-2:])
+    assert shown("a") == list(subjects[:4])
+    assert shown("a", "-n", "1", "--slot", "production") == [subjects[2]]
+    assert shown("--slot", "staging") == [subjects[3]]
+    assert shown("a/web-0") == [subjects[1], subjects[3]]
+    assert shown("a/web-0", "--slot", "staging") == [subjects[3]]
+    assert shown("-n", "0") == []
+
+
 def home_with_a_service(home: Path) -> SqliteStore:
     store = SqliteStore(make_home(home) / "vmrole.db", owner_of(home))
     store.save_deployment(deployment())
@@ -118,7 +141,10 @@ def test_a_pause_and_its_end_change_the_intent_and_are_told(tmp_path):
     assert (record.paused, record.resumed > 0) == (None, True)
     assert CliRunner().invoke(root, [*call, "resume", "hello"]).output == "hello was not paused\n"
     told = [(e.what, e.cause, e.actor) for _n, e in store.events("hello")]
-    assert told == [("paused: nothing is repaired or upgraded", "new disks", "user"), ("resumed", "", "user")]
+    assert told == [
+        ("paused: nothing is repaired or upgraded", "new disks", "user"),
+        ("resumed", "asked for by command", "user"),
+    ]  # fmt: skip
     store.close()
 
 

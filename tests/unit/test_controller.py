@@ -4,13 +4,16 @@ import json
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from orchestrator.cli import root
 from orchestrator.cli.controller import unit_text
 from orchestrator.cli.jsonlog import JsonLines
 from orchestrator.control.controller import Controller
@@ -257,6 +260,12 @@ def test_the_unit_file_names_the_program_and_the_home():
     assert "ExecStart=/opt/vmrole/bin/vmrole --home /var/lib/vmrole controller\n" in text
     assert "KillMode=process\n" in text
     assert "@" not in text
+
+
+def test_a_unit_file_can_be_asked_of_a_module(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/somewhere/orchestrator/__main__.py"])
+    program = Path(sys.executable).with_name("vmrole")
+    assert f"ExecStart={program} --home " in CliRunner().invoke(root, ["--home", "/x", "controller", "--unit"]).output
 
 
 def test_a_path_with_a_meaning_in_a_unit_file_is_refused():

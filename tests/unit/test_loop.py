@@ -191,6 +191,33 @@ def test_what_happened_is_told_once():
     assert len(set(told)) == len(told)
 
 
+def test_haproxy_that_had_gone_is_told_of_once():
+    world = FakeWorld()
+    world.up(service())
+    world.settle()
+    assert "HAProxy" not in str([event.what for _number, event in world.store.events("hello")])
+    world.balancer.kill()
+    world.settle()
+    world.settle()
+    told = [event for _number, event in world.store.events("hello") if "HAProxy" in event.what]
+    assert [(event.subject, event.what) for event in told] == [
+        ("hello.production", "fault: HAProxy did not run; it is started again")
+    ]
+
+
+def test_every_event_has_a_cause():
+    world = FakeWorld()
+    world.up(service(role(instances=2)))
+    world.settle()
+    world.up(service(role(instances=1)))
+    world.settle()
+    world.down(HELLO)
+    world.settle()
+    told = [event for _number, event in world.store.events("")]
+    assert {"reached rotation", "delete: out of rotation", "deleted"} <= {event.what for event in told}
+    assert [event for event in told if not (event.cause and event.actor)] == []
+
+
 def test_trouble_is_remembered_with_its_beginning_and_forgotten_when_it_is_over():
     world = FakeWorld()
     world.up(service())

@@ -4,8 +4,14 @@ import copy
 import json
 import pickle
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import serialization as form
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 from pydantic import TypeAdapter
 
 from orchestrator.config.secrets import resolved
@@ -13,7 +19,7 @@ from orchestrator.errors import InvalidInput
 from orchestrator.model.secret import MAX_BYTES, Secret, SecretRef
 from orchestrator.model.secretrefs import refs, with_refs
 from orchestrator.model.setup import Certificate, File, Join, Setup, User
-from orchestrator.model.spec import Ready
+from orchestrator.model.spec import Endpoint, Protocol, Ready, Tls, Traffic
 from orchestrator.render import records
 from tests.fakes.build import deployment, role, service
 
@@ -97,6 +103,56 @@ def test_all_that_cannot_be_read_is_told_at_once_with_its_path(tmp_path):
     assert [p.path for p in told.value.problems] == [f"roles.web.setup.files[{n}].content" for n in range(6)]
     assert all(source in problem.message for source, problem in zip(bad, told.value.problems, strict=True))
     assert CANARY not in told.value.message
+
+
+NOT_READ = "that can be read: it must be certificate, chain and key, in PEM"
+
+
+def of_tls(*sources):
+    tls = (Traffic(tls=Tls(SecretRef(source))) for source in sources)
+    doors = (Endpoint(f"e{n}", (n + 1, n + 1), 80, Protocol.HTTP, traffic=one) for n, one in enumerate(tls))
+    return service(role(endpoints=tuple(doors)))
+
+
+def pem(bits=2048, key=None, passphrase=""):
+    """(certificate, private key), as openssl writes them."""
+    key = key or rsa.generate_private_key(65537, bits)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example")])
+    day, now = timedelta(days=1), datetime(2024, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + day).sign(key, hashes.SHA256())
+    locked = form.BestAvailableEncryption(passphrase.encode()) if passphrase else form.NoEncryption()
+    secret = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.TraditionalOpenSSL, locked)
+    return made.public_bytes(form.Encoding.PEM), secret
+
+
+def test_a_certificate_that_haproxy_would_refuse_is_refused_before(tmp_path):
+    (own, key), (other, other_key) = pem(), pem(key=ec.generate_private_key(ec.SECP256R1()))
+    given = {
+        "good": own + other + key, "key-first": other_key + other,
+        "no-key": own, "no-certificate": key, "other-key": own + other_key, "locked": own + pem(passphrase="x")[1],
+        "short": b"".join(pem(1024)), "binary": b"\xff\0",
+    }  # fmt: skip
+    for name, value in given.items():
+        (tmp_path / name).write_bytes(value)
+    with pytest.raises(InvalidInput) as told:
+        read(tmp_path, of_tls(*(f"file:{name}" for name in given)))
+    assert [(p.path, p.message) for p in told.value.problems] == [
+        (f"roles.web.endpoints.e{number}.tls.certificate", f"the secret file:{name} {why}")
+        for number, (name, why) in enumerate(
+            [
+                ("no-key", f"holds no private key {NOT_READ}"),
+                (
+                    "no-certificate",
+                    f"holds no certificate {NOT_READ}",
+                ),
+                ("other-key", "has a key that is not of its first certificate"),
+                ("locked", "has a key with a passphrase, which nobody is there to type: store it without"),
+                ("short", "is refused by OpenSSL: ee key too small"),
+                ("binary", f"holds no certificate {NOT_READ}"),
+            ],
+            start=2,
+        )
+    ]
 
 
 def test_what_is_stored_and_copied_to_hosts_has_references_only(tmp_path):
