@@ -16,7 +16,8 @@ from orchestrator.config.reading import path_text as _text
 from orchestrator.config.reading import place as _place
 from orchestrator.config.reading import problem as _problem
 from orchestrator.config.reading import roles as _roles
-from orchestrator.config.schema import ServiceForm, in_words
+from orchestrator.config.schema import ServiceForm
+from orchestrator.config.words import in_words
 from orchestrator.errors import InvalidInput, Problem, UserError
 
 if TYPE_CHECKING:

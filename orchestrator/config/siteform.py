@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 
 from orchestrator.config.fields import STRICT
 from orchestrator.config.reading import UNREADABLE, Fault, ordered, problem, read
-from orchestrator.config.schema import in_words
+from orchestrator.config.words import in_words
 from orchestrator.errors import InvalidInput, UserError
 from orchestrator.model.vips import Bind
 
