@@ -34,7 +34,8 @@ class HostSite:
     that was proven to run guests there. ``callers``: addresses, beside its own, from which HAProxy and probes call its
     guests. ``outside``: networks that are outside although they are of the DIPs' range. ``inside``: the argv
     prefix that runs a program on its network; None if it is not a part of this machine. ``upstream``: whether its own
-    DNS servers can be asked for names that no network of ours knows; in a lab there are none to reach.
+    DNS servers can be asked for names that no network of ours knows; in a lab there are none to reach. ``rules``: the
+    nftables rules that a lab has given it, which are loaded again when somebody has flushed them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class HostSite:
     outside: tuple[str, ...] = ()
     inside: tuple[str, ...] | None = None
     upstream: bool = True
+    rules: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class Site:
     """All that the wiring needs to know of the surroundings.
 
     ``balancer``: argv prefix that runs a program where the VIPs live (empty: here). ``vip_device``: the interface
-    that carries the VIPs there, ``vip_bind``: how they come to be its addresses.
+    that carries the VIPs there, ``vip_bind``: how they come to be its addresses. ``rules``: the nftables rules that a
+    lab has made there.
     """
 
     hosts: tuple[HostSite, ...]
@@ -61,6 +64,7 @@ class Site:
     balancer: tuple[str, ...] = ()
     vip_device: str = "lo"
     vip_bind: Bind = Bind.LOOPBACK
+    rules: str = ""
 
 
 def machine_site(uri: str, accelerator: Accelerator) -> Site:
@@ -81,6 +85,7 @@ def site_to_json(site: Site) -> str:
             "outside": list(h.outside),
             "inside": list(h.inside) if h.inside is not None else None,
             "upstream": h.upstream,
+            "rules": h.rules,
         }
         for h in site.hosts
     ]
@@ -90,6 +95,7 @@ def site_to_json(site: Site) -> str:
             "vip_pool": str(site.vip_pool),
             "balancer": list(site.balancer),
             "vip_device": site.vip_device,
+            "rules": site.rules,
         },
         indent=1,
     )
@@ -109,10 +115,12 @@ def site_from_json(text: str) -> Site:
             tuple(h.get("outside", ())),
             tuple(h["inside"]) if h.get("inside") is not None else None,
             bool(h.get("upstream", True)),
+            str(h.get("rules", "")),
         )
         for h in raw["hosts"]
     )
-    return Site(hosts, IPv4Network(raw["vip_pool"]), tuple(raw["balancer"]), raw["vip_device"])
+    where = tuple(raw["balancer"]), raw["vip_device"]
+    return Site(hosts, IPv4Network(raw["vip_pool"]), *where, rules=str(raw.get("rules", "")))
 
 
 def load_site(home: Path) -> Site | None:

@@ -46,6 +46,7 @@ class HaproxyBalancer:
 
     def __init__(self, site: Site, folder: Path, reveal: Callable[[SecretRef], Secret], owner: str = "") -> None:
         self._prefix = site.balancer
+        self._rules = site.rules
         self._folder = folder
         self._reveal = reveal
         self._owner = owner
@@ -217,7 +218,8 @@ class HaproxyBalancer:
 
     def set_firewall(self, firewall: Firewall | None) -> None:
         try:
-            run([*self._prefix, "nft", "-f", "-"], stdin=walls.firewall_text(firewall, self._owner))
+            # Who flushed ours has flushed the place's own as well: each is replaced as a whole, in one transaction.
+            run([*self._prefix, "nft", "-f", "-"], stdin=self._rules + walls.firewall_text(firewall, self._owner))
         except ProgramFailed as error:
             raise Refused(f"the VIPs cannot be guarded: {error}", "the kernel must have nftables") from error
         finally:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import libvirt
 import libvirt_qemu
-from lxml import etree
 
 from orchestrator.config.site import DIP_POOL, VIP_POOL
 from orchestrator.drivers._enforced import Enforced
 from orchestrator.drivers._filters import Filters
 from orchestrator.drivers._libvirt import Connection, Lines, agent_error
+from orchestrator.drivers._netrules import NetworkRules
+from orchestrator.drivers._networks import Networks
 from orchestrator.drivers._pool import Pool
 from orchestrator.drivers._power import power_of, reason_of
 from orchestrator.drivers._volumes import Volumes
@@ -29,7 +29,6 @@ from orchestrator.model.world import (
     HostName,
     HostSeen,
     Lease,
-    NetworkSeen,
     Power,
 )
 from orchestrator.render import domain as domains
@@ -39,6 +38,7 @@ from orchestrator.render.volume import pool_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from ipaddress import IPv4Network
     from pathlib import Path
 
     from orchestrator.config.site import HostSite
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from orchestrator.ports import Progress
 
 NANO = 10**9
-_AFFECT = libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE | libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -75,6 +74,9 @@ class LibvirtHost:
         self._watched = Pool(Connection(site.name, site.uri) if is_real else self._connection, owner)
         self._seen_filters = Filters(self._watched.connection, owner)
         self._enforced = Enforced(site.inside)
+        rules = NetworkRules(site.inside, site.rules)
+        self._networks = Networks(self._connection, owner, rules)
+        self._seen_networks = Networks(self._watched.connection, owner, rules)
         self._agents = Lines(site.name, site.uri)
         self._consoles = Pool(Connection(site.name, site.uri), owner)
 
@@ -100,13 +102,13 @@ class LibvirtHost:
         with self._watched.connection.errors("listing domains and networks"):
             self._enforced.known(connection.getLibVersion)
             seen = [self._domain_seen(domain) for domain in connection.listAllDomains()]
-            nets = {network.name(): _network_seen(network) for network in connection.listAllNetworks()}
+            nets = self._seen_networks.observe()
             filters = self._seen_filters.observe()
         pool = self._watched.observe()
         found = HostSeen(
             self.name,
             domains={domain.name: domain for domain in seen if domain is not None},
-            networks={name: network for name, network in nets.items() if network is not None},
+            networks=nets,
             filters=filters,
             reach=self._reach,
         )
@@ -169,31 +171,13 @@ class LibvirtHost:
         wish = networks.NetworkWish(
             deployment, self._owner, forward, subnet, leases, names, upstream=self._site.upstream
         )
-        with self._connection.errors(f"making network {deployment.network}"):
-            network = self._connection.get().networkDefineXML(networks.network_xml(wish))
-            if not network.isActive():
-                network.create()
+        self._networks.create(wish)
 
     def change_leases(self, network: str, leases: frozenset[Lease], names: frozenset[HostName]) -> None:
-        with self._connection.errors(f"changing the addresses of network {network}"):
-            found = self._connection.get().networkLookupByName(network)
-            seen = _network_seen(found)
-            if seen is None:
-                return
-            dhcp = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST
-            remove, add = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
-            for lease in networks.sorted_leases(seen.leases - leases):
-                found.update(remove, dhcp, -1, networks.text(networks.lease_element(lease)), _AFFECT)
-            for lease in networks.sorted_leases(leases - seen.leases):
-                found.update(add, dhcp, -1, networks.text(networks.lease_element(lease)), _AFFECT)
-            _change_names(found, seen.names, names)
+        self._networks.change(network, leases, names)
 
     def delete_network(self, network: str) -> None:
-        with contextlib.suppress(NotFound), self._connection.errors(f"removing network {network}"):
-            found = self._connection.get().networkLookupByName(network)
-            if found.isActive():
-                found.destroy()
-            found.undefine()
+        self._networks.delete(network)
 
     def create_overlay(self, machine: MachineId, digest: str, size_bytes: int) -> None:
         self._pool.create_overlay(machine, digest, size_bytes)
@@ -343,56 +327,3 @@ def _end_crashed(domain: libvirt.virDomain) -> None:
 def _version(number: int) -> str:
     """Libvirt packs a version as major * 1000000 + minor * 1000 + release."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def _network_seen(network: libvirt.virNetwork) -> NetworkSeen | None:
-    """What libvirt says of a network; None if it vanished while we asked."""
-    try:
-        root = etree.fromstring(network.XMLDesc())
-        is_active = bool(network.isActive())
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_NETWORK:
-            return None
-        raise
-    mark = root.find(f"metadata/{{{networks.MARK_NS}}}network")
-    return NetworkSeen(
-        network.name(),
-        is_active,
-        mark.get("owner", "") if mark is not None else "",
-        _subnet(root),
-        frozenset(
-            Lease(host.get("mac", ""), host.get("ip", ""), host.get("name", ""))
-            for host in root.findall("ip/dhcp/host")
-        ),
-        frozenset(name for host in root.findall("dns/host") for name in networks.host_names(host)),
-    )
-
-
-def _change_names(network: libvirt.virNetwork, seen: frozenset[HostName], wanted: frozenset[HostName]) -> None:
-    """Give and take addresses' entries. One that only gets or loses its role's name is away for no longer than needed.
-
-    First go those whose place, or name, somebody else may be about to take.
-    """
-    dns = libvirt.VIR_NETWORK_SECTION_DNS_HOST
-    remove, add = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
-    old, new = networks.by_address(seen), networks.by_address(wanted)
-    stays = {ip for ip in old if ip in new and _own(old[ip]) == _own(new[ip])}
-    for ip in sorted(set(old) - stays):
-        network.update(remove, dns, -1, networks.text(networks.host_element(ip)), _AFFECT)
-    for ip in sorted(ip for ip in new if new[ip] != old.get(ip)):
-        if ip in stays:
-            network.update(remove, dns, -1, networks.text(networks.host_element(ip)), _AFFECT)
-        network.update(add, dns, -1, networks.text(networks.host_element(ip, new[ip])), _AFFECT)
-
-
-def _own(names: frozenset[HostName]) -> set[HostName]:
-    return {name for name in names if not name.rank}
-
-
-def _subnet(root: etree._Element) -> IPv4Network | None:
-    ip = root.find("ip")
-    if ip is None or ip.get("family", "ipv4") != "ipv4":
-        return None
-    with contextlib.suppress(ValueError):
-        return IPv4Network(f"{ip.get('address')}/{ip.get('prefix') or ip.get('netmask')}", strict=False)
-    return None

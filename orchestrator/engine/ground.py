@@ -102,7 +102,7 @@ def _networks(
         if seen is None or not seen.active:
             subnet = record.subnets[host.name]
             steps.append(CreateNetwork(host.name, record.id, subnet, leases, names, record.isolated))
-        elif (seen.leases, seen.names) != (leases, names):
+        elif (seen.leases, seen.names) != (leases, names) or not seen.is_ruled:
             steps.append(ChangeLeases(host.name, record.id.network, leases, names))
     return steps
 

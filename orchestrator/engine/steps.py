@@ -88,15 +88,24 @@ def replug(case: Case, now: float) -> Case:
     return replace(case, record=replace(record, reboot=now), event=event)
 
 
+_NO_FILTER = ("its filter was gone from under its machine; it is put back", "its network card is not behind it")
+_NO_RULES = (
+    "its host's rules for its network were gone; they are made again",
+    "the kernel does not have them any more, as after `nft flush ruleset`",
+)
+
+
 def unguarded(case: Case, world: World, now: float) -> Case:
-    """The case with the event that its machine is not behind its filter, which it is put behind again."""
-    current = case.seen.current
-    is_open = current is not None and not current.is_guarded and case.power is Power.RUNNING and case.is_wanted
-    if not is_open or str(case.record.id) in world.trouble:
+    """The case with the event that the kernel has no rules any more for its machine, which are put back."""
+    current, network = case.seen.current, case.seen.here.networks.get(case.deployment.id.network)
+    is_tried = {str(case.record.id), f"host {case.record.host}"} & world.trouble.keys()
+    if current is None or case.power is not Power.RUNNING or not case.is_wanted or is_tried:
         return case
-    cause = "its network card is not behind it"
-    event = Event(now, str(case.record.id), "fault: its filter was gone from under its machine; it is put back", cause)
-    return replace(case, event=case.event or event)
+    gone = [] if current.is_guarded else [_NO_FILTER]
+    gone += [_NO_RULES] if network is not None and not network.is_ruled else []
+    what, cause = ("; ".join(each) for each in zip(*gone, strict=True)) if gone else ("", "")
+    event = Event(now, str(case.record.id), f"fault: {what}", cause)
+    return replace(case, event=case.event or event) if gone else case
 
 
 def _renewed(case: Case, after: Successor, *, is_needed: bool) -> InstanceRecord:

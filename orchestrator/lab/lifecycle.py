@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from orchestrator.drivers.accelerator import proven_accelerator
 from orchestrator.errors import Missing, NotFound, Refused, UserError
 from orchestrator.lab import files, making, nodes, plan, wiring
+from orchestrator.lab.rules import node_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +177,7 @@ def _running_site(home: Path, record: files.Record) -> Site | None:
     lab, pids = plan.Lab(home, record.slot, record.hosts), nodes.ready(home)
     if set(pids) != set(lab.nodes) or wiring.missing(lab, pids):
         return None
-    site = plan.site(lab, pids, record.accelerator)
+    site = plan.site(lab, pids, record.accelerator, node_rules)
     return site if files.has_site(home, site) else None
 
 

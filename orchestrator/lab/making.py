@@ -16,6 +16,7 @@ from orchestrator.config.site import VIP_POOL
 from orchestrator.drivers.process import run
 from orchestrator.errors import HostAway, Refused, TransientError
 from orchestrator.lab import files, nodes, plan, wiring
+from orchestrator.lab.rules import node_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ def make(home: Path, record: files.Record, report: Report) -> Site:
     report(f"nodes and network: {', '.join(lab.nodes)} ({since(started_s)})")
     _await_hosts(lab, pids)
     report(f"libvirt answers on {lab.hosts} host(s) ({since(started_s)})")
-    site = plan.site(lab, pids, record.accelerator)
+    site = plan.site(lab, pids, record.accelerator, node_rules)
     files.write_site(home, site)
     report(f"the lab is up: VIPs in {lab.vip_pool}")
     return site

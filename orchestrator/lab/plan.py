@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from orchestrator.config.site import DIP_POOL, VIP_POOL, Accelerator, HostSite, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 MAX_HOSTS = 15  # DIP_POOL has 16 /19; the last one is taken by the lab's own links
@@ -123,8 +123,8 @@ def enter(pid: int, *, wholly: bool = True) -> tuple[str, ...]:
     return ("nsenter", "--target", str(pid), *spaces, "--")
 
 
-def site(lab: Lab, pids: dict[str, int], accelerator: Accelerator) -> Site:
-    """What the wiring has to know of a lab whose keepers are ``pids``."""
+def site(lab: Lab, pids: dict[str, int], accelerator: Accelerator, rules: Callable[[str, IPv4Network], str]) -> Site:
+    """What the wiring has to know of a lab whose keepers are ``pids``. ``rules``: nftables' of a node, by the VIPs."""
     callers, outside = (str(UNDERLAY[1]),), (str(OUTSIDE_NET),)
     hosts = tuple(
         HostSite(
@@ -137,10 +137,11 @@ def site(lab: Lab, pids: dict[str, int], accelerator: Accelerator) -> Site:
             outside,
             enter(pids[host_name(n)], wholly=False),
             upstream=False,
+            rules=rules(host_name(n), lab.vip_pool),
         )
         for n in range(lab.hosts)
     )
-    return Site(hosts, lab.vip_pool, enter(pids[EDGE]), "lo")
+    return Site(hosts, lab.vip_pool, enter(pids[EDGE]), "lo", rules=rules(EDGE, lab.vip_pool))
 
 
 # --- a node's files -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from orchestrator.config.site import DIP_POOL, VIP_POOL
-from orchestrator.lab.plan import BRIDGE, DEPLOYMENTS, OUTSIDE_NET, RESERVED, UNDERLAY, dip_pool
+from orchestrator.lab.plan import BRIDGE, DEPLOYMENTS, OUTSIDE_NET, RESERVED, UNDERLAY, dip_pool, host_number
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
@@ -87,6 +87,12 @@ table inet vmrole {{
   }}
 }}
 """
+
+
+def node_rules(node: str, vips: IPv4Network) -> str:
+    """The rules of a host or of the edge, which are all that has any."""
+    number = host_number(node)
+    return edge_rules(vips) if number is None else host_rules(number)
 
 
 def host_rules(number: int) -> str:

@@ -107,7 +107,10 @@ class HostName:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSeen:
-    """A libvirt network; ``subnet`` None if it has none or it cannot be read."""
+    """A libvirt network; ``subnet`` None if it has none or it cannot be read.
+
+    ``is_ruled``: what its host's kernel should look at its guests' traffic with is there, as far as that can be seen.
+    """
 
     name: str
     active: bool
@@ -115,6 +118,7 @@ class NetworkSeen:
     subnet: IPv4Network | None
     leases: frozenset[Lease] = frozenset()
     names: frozenset[HostName] = frozenset()
+    is_ruled: bool = True
 
 
 @dataclass(frozen=True)

@@ -358,6 +358,7 @@ class TestLibvirtHost(HostContract):
     def test_another_homes_network_is_refused_and_left_alone(self, network, uri):
         other = LibvirtHost(HostSite("local", uri, DIP_POOL, "nat", "kvm"), "somebody")
         other._connection = network._connection
+        other._networks._connection = network._connection
         with pytest.raises(Refused):
             other.create_network(HELLO, SUBNET, frozenset(), frozenset())
         assert network.observe().networks[HELLO.network].leases == {ONE}

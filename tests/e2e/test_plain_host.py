@@ -24,5 +24,24 @@ def test_a_service_on_the_machines_own_libvirt(lab, tmp_path):
         assert lab.inside("curl", "--silent", "--fail", url).out.startswith("web-0 generation 1 of plain")
         # The network is of the kind that lets guests out and nobody in.
         assert "<forward mode='nat'>" in lab.virsh("net-dumpxml", "plain.production")
+        check_flushed_rules_come_back(lab, vmrole, tmp_path)
     finally:
         vmrole("down", "plain", "--yes")
+
+
+def check_flushed_rules_come_back(lab, vmrole, folder):
+    """Somebody takes away what libvirt has for the network, without which it would change nothing in it any more."""
+
+    def rules():
+        rows = lab.inside("iptables-save").out + lab.inside("ip6tables-save").out
+        return sorted(row for row in rows.splitlines() if "LIBVIRT" in row)
+
+    before = rules()
+    assert any("MASQUERADE" in row for row in before)
+    for table in ("filter", "nat", "mangle"):
+        for family in ("ip", "ip6"):
+            lab.inside("nft", "delete", "table", family, table)
+    assert rules() == []
+    vmrole("up", str(folder / "plain.yaml"))
+    assert rules() == before
+    assert "its host's rules for its network were gone; they are made again" in vmrole("events", "plain")

@@ -117,7 +117,7 @@ class FakeHost(FakePool):
         self._effect("change_leases", network)
         if network not in self.networks:
             raise NotFound(f"no network {network}")
-        self.networks[network] = replace(self.networks[network], leases=leases, names=names)
+        self.networks[network] = replace(self.networks[network], leases=leases, names=names, is_ruled=True)
 
     def delete_network(self, network: str) -> None:
         self._effect("delete_network", network)

@@ -278,6 +278,25 @@ def test_a_machine_without_its_filter_is_put_behind_it_while_it_runs():
     assert told == ["fault: its filter was gone from under its machine; it is put back"]
 
 
+def test_a_network_without_its_hosts_rules_gets_them_again_and_the_events_say_so():
+    world = FakeWorld()
+    world.up(service())
+    world.settle()
+    host = world.hosts["local"]
+    before = {name: domain.boots for name, domain in host.domains.items()}
+    (name,) = host.networks
+    host.networks[name] = replace(host.networks[name], is_ruled=False)
+    world.faults.done.clear()
+    world.settle()
+    assert host.networks[name].is_ruled
+    assert [effect for effect in world.faults.done if effect[0].endswith(("network", "leases"))] == [
+        ("change_leases", name)
+    ]
+    assert {name: domain.boots for name, domain in host.domains.items()} == before
+    told = {event.what for _number, event in world.store.events("") if event.what.startswith("fault")}
+    assert told == {"fault: its host's rules for its network were gone; they are made again"}
+
+
 def test_nothing_is_left_of_filters_and_firewall_and_others_keep_theirs():
     world = FakeWorld("local", "other")
     theirs = Guard(guard_name("deadbeef", WEB), ())

@@ -61,12 +61,15 @@ def test_the_machines_link_has_a_legal_name_of_its_own_for_each_home():
 
 def test_site_names_each_host_and_reads_back():
     pids = {"edge": 10, "outside": 11, "h0": 12, "h1": 13}
-    site = plan.site(LAB, pids, "tcg")
+    site = plan.site(LAB, pids, "tcg", rules.node_rules)
     assert site_from_json(site_to_json(site)) == site
     assert [(host.name, host.forward) for host in site.hosts] == [("h0", "open"), ("h1", "open")]
     assert "/proc/13/root/" in site.hosts[1].uri
     assert site.balancer[:3] == ("nsenter", "--target", "10")
     assert site.vip_pool == plan.vip_pool(3)
+    assert [host.rules for host in site.hosts] == [rules.host_rules(0), rules.host_rules(1)]
+    assert site.rules == rules.edge_rules(site.vip_pool)
+    assert [host.upstream for host in site.hosts] == [False, False]
 
 
 def test_the_outside_forwards_nothing():
