@@ -7,8 +7,10 @@ import json
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e.conftest import Lab, eventually, fetch, service, write
 
@@ -86,6 +88,8 @@ def check_reboots(lab, born, file):
     lab.run("exec", "life/web-0", "--", "reboot")
     eventually(lambda: lab.ok("up", file) and lab.instance("life", "web-0")["boot"] == 3, "the guest's own reboot", 60)
     assert marks(lab, "life/web-0") == every
+    check_same(lab, born, generation=1, boot=3)
+    assert fetch(f"http://{lab.status('life')['vip']}/").startswith("web-0 generation 1")
     assert "fault" not in told(lab, "life")
 
 
@@ -192,20 +196,23 @@ def test_an_instance_that_comes_back_gets_its_own_volume_and_nothing_else(lab, t
         "local_storage": {"temp": {"size": "16MiB", "mount": "/var/temp", "clean_on_reimage": True}},
         "volumes": {"data": {"size": "16MiB", "mount": "/srv"}},
     }
+    told = {"target": "33434-33500", "protocol": "udp", "visibility": "internal"}  # what traceroute sends to
+    disks["endpoints"] = {"http": {"port": 80, "protocol": "http", "check": {"path": "/healthz"}}, "told": told}
     two = write(tmp_path / "two.yaml", service("pair", instances=2, **disks))
     one = write(tmp_path / "one.yaml", service("pair", **disks))
     lab.ok("up", two)
+    check_a_rule_across_hosts(lab, two)
     for name in ("web-0", "web-1"):
         lab.ok("exec", f"pair/{name}", "--", "sh", "-c", f"echo {name} > /srv/whose; sync")
     lab.ok("exec", "pair/web-1", "--", "sh", "-c", "echo old > /var/temp/life; sync")
     lab.ok("reimage", "pair/web-1")  # its old overlay, with its clean disk, is kept for a way back
-    lab.ok("up", one)
+    lab.ok("scale", "pair", "web", "1", "--yes")
     left = [v for host in ("h0", "h1") for v in volumes(lab, host) if ".web-1." in v]
     assert left == ["pair.production.web-1.data.volume.raw"]
     assert [v["volume"] for v in json.loads(lab.ok("volume", "ls", "pair", "--json").out)] == [
         "pair/web-0/data", "pair/web-1/data",
     ]  # fmt: skip
-    lab.ok("up", two)
+    lab.ok("scale", "pair", "web", "2")
     for name in ("web-0", "web-1"):
         assert lab.ok("exec", f"pair/{name}", "--", "cat", "/srv/whose").out == f"{name}\n"
     assert lab.run("exec", "pair/web-1", "--", "cat", "/var/temp/life").code != 0
@@ -215,6 +222,26 @@ def test_an_instance_that_comes_back_gets_its_own_volume_and_nothing_else(lab, t
     lab.ok("volume", "rm", "pair/web-1/data", "--yes")
     assert not [v for host in ("h0", "h1") for v in volumes(lab, host) if ".web-1." in v]  # its snapshots went with it
     lab.ok("down", "pair", "--volumes", "--yes")
+
+
+def check_a_rule_across_hosts(lab, path):
+    """Who may not reach an endpoint does not reach it from another host either; no machine is touched for a rule."""
+    of = {i["name"]: i for i in lab.status("pair")["instances"]}
+    assert {i["host"] for i in of.values()} == {"h0", "h1"}
+    dip, value = of["web-0"]["dip"], yaml.safe_load(Path(path).read_text())
+    probe = f"traceroute -n -q 1 -m 4 -w 2 {dip} | tail -n +2 | grep -w {dip}"
+
+    def arrives():
+        return lab.run("exec", "pair/web-1", "--", "sh", "-c", probe).code == 0
+
+    assert arrives(), "without a rule all of a deployment may"
+    lab.ok("up", write(Path(path), {**value, "traffic": [{"to": "web.told", "from": []}]}))
+    assert not arrives()
+    lab.ok("up", write(Path(path), value))
+    assert arrives()
+    assert {name: i["domain"] for name, i in of.items()} == {
+        i["name"]: i["domain"] for i in lab.status("pair")["instances"]
+    }
 
 
 def check_snapshots_follow_their_volume(lab, instance):

@@ -16,13 +16,14 @@ import pytest
 from orchestrator.model.guard import link_local
 from orchestrator.model.names import libvirt_uuid
 from orchestrator.wiring import owner_of
-from tests.e2e.conftest import service, write
+from tests.e2e.conftest import PATIENCE, service, write
 
 pytestmark = pytest.mark.vm
 
 WAIT_S = 3
 PORT = 8099  # of a service that the host, the edge and the outside have on every address
 OUTSIDE = "198.19.254.2"
+UDP = range(33434, 33500)  # what traceroute sends to; who gets it and does not listen says so
 FORGED_MAC, FORGED_IPV6 = "52:54:de:ad:be:ef", "fe80::dead"
 OPEN, SHUT = "open", "-"
 
@@ -33,6 +34,7 @@ knock() {
         echo "$1"
 }
 """
+PROBE = "traceroute -n -q 1 -m {hops} -w 2 {dip} | tail -n +2 | grep -qw {dip}"
 CALL = textwrap.dedent("""
     import concurrent.futures, json, socket, sys
     def knock(target):
@@ -93,8 +95,10 @@ def wanted(*, sources=("web",), egress=True):
     base = service("iso")["roles"]["web"]
     quiet = {key: value for key, value in base.items() if key != "endpoints"}
     internal = {"pg": {"target": "79-80", "visibility": "internal"}, "ssh": {"target": 22, "visibility": "internal"}}
+    internal["told"] = {"target": f"{UDP[0]}-{UDP[-1]}", "protocol": "udp", "visibility": "internal"}
     roles = {"web": {**base, "egress": egress}, "db": {**quiet, "endpoints": internal}, "ops": dict(quiet)}
-    return {"service": "iso", "roles": roles, "traffic": [{"to": "db.pg", "from": list(sources)}]}
+    traffic = [{"to": to, "from": list(sources)} for to in ("db.pg", "db.told")]
+    return {"service": "iso", "roles": roles, "traffic": traffic}
 
 
 def targets(iso, other):
@@ -108,6 +112,7 @@ def targets(iso, other):
         "DIP web": (of["web-0"]["dip"], 80),
         "db.pg (ruled)": (of["db-0"]["dip"], 80),
         "db.pg IPv6": (own, 80),
+        "db.told UDP": (of["db-0"]["dip"], UDP[0]),
         "db.ssh": (of["db-0"]["dip"], 22),
         "db.ssh IPv6": (own, 22),
         "host, bridge": (of["db-0"]["dip"].rpartition(".")[0] + ".1", PORT),
@@ -122,6 +127,7 @@ def scoped(address, device):
 
 def from_guest(lab, instance, places):
     calls = "\n".join(f"knock '{name}' {scoped(host, 'eth0')} {port} &" for name, (host, port) in places.items())
+    calls += f"\n{PROBE.format(hops=1, dip=places['db.told UDP'][0])} && echo 'db.told UDP'"
     script = KNOCK.replace("SECONDS", str(WAIT_S)) + calls + "\nwait"
     return set(lab.ok("exec", instance, "--", "sh", "-c", script).out.splitlines())
 
@@ -156,7 +162,7 @@ def cell(name, what):
 
 EVERYWHERE = {"VIP", "VIP of other"}
 OWN = EVERYWHERE | {"DIP web", "db.ssh", "db.ssh IPv6"}
-RULED = {"db.pg (ruled)", "db.pg IPv6"}
+RULED = {"db.pg (ruled)", "db.pg IPv6", "db.told UDP"}
 EXPECTED = {
     "the outside": EVERYWHERE | {"outside"},
     # Its own firewall does not keep a host from its own addresses.
@@ -169,9 +175,7 @@ EXPECTED = {
 
 def test_who_reaches_whom_and_who_can_forge_what(lab, tmp_path, capsys):
     file = tmp_path / "iso.yaml"
-    lab.ok("up", write(tmp_path / "other.yaml", service("other")), "--no-wait")
-    lab.ok("up", write(file, wanted()))
-    lab.ok("up", str(tmp_path / "other.yaml"))
+    first_ups(lab, write(tmp_path / "other.yaml", service("other")), write(file, wanted()))
     before = lab.status("iso")
     places = targets(before, lab.status("other"))
 
@@ -189,6 +193,19 @@ def test_who_reaches_whom_and_who_can_forge_what(lab, tmp_path, capsys):
     lab.forget_all()
     assert "vmrole-" not in lab.virsh("nwfilter-list")
     assert "vmrole_" not in lab.inside("nft", "list", "tables", host="edge").out
+
+
+def first_ups(lab, *files):
+    """Two services that are new, by two commands at one moment, where nothing is yet: neither is in the other's way."""
+    for child in [lab.start("up", file) for file in files]:
+        out, err = child.communicate(timeout=300 * PATIENCE)
+        assert child.returncode == 0, out + err
+    services = [lab.status(name) for name in ("iso", "other")]
+    assert {found["state"] for found in services} == {"ready"}
+    dips = [i["dip"] for found in services for i in found["instances"]]
+    assert len({found["vip"] for found in services}) == 2
+    assert len({dip.rpartition(".")[0] for dip in dips}) == 2, "each has a network of its own"
+    assert all(i["generation"] == 1 for found in services for i in found["instances"])
 
 
 def check_a_change_of_rules(lab, file, before, places, capsys):
@@ -223,11 +240,16 @@ def check_forged_frames(lab, file, before, capsys):
     entries = ("ebtables", "-t", "nat", "-L", "PREROUTING")
     before = lab.inside(*entries).out
     assert tap in before
-    assert lab.inside("nft", "delete", "table", "bridge", "nat").code == 0
+    own = ("nft", "list", "table", "inet", "vmrole")
+    laid = lab.inside(*own).out
+    assert lab.inside("nft", "flush", "ruleset").code == 0
     assert tap not in lab.inside(*entries).out
     lab.ok("up", str(file))
     assert sorted(lab.inside(*entries).out.split()) == sorted(before.split())
-    assert "its filter was gone" in lab.ok("events", "iso").out
+    assert lab.inside(*own).out == laid
+    told = lab.ok("events", "iso").out
+    assert "its filter was gone" in told
+    assert "its host's rules for its network were gone" in told
     flushed = forge(lab, tap, attacker, victim)
     with capsys.disabled():
         print(f"\nframes at the victim: guarded {guarded}, without a filter {bare}, guarded again {again}, {flushed}")

@@ -78,10 +78,23 @@ def test_a_swap_there_and_back(lab, shop, tmp_path):
     standing.kill_haproxy(lab)
     lab.ok("up", str(tmp_path / "one.yaml"))
     eventually(lambda: pages(shop) == ["two", "one"], "the pages are as they were", 10)
+    check_a_lost_store(lab, shop, tmp_path)
     with controller(lab, tmp_path):  # which does it, while the command watches
         lab.ok("swap", "shop")
         assert pages(shop) == ["one", "two"]
     refused(lab, shop, tmp_path)
+
+
+def check_a_lost_store(lab, shop, folder):
+    """What is rebuilt from the hosts has the VIPs as they were exchanged last."""
+    domains = lab.domains()
+    for file in lab.home.glob("vmrole.db*"):
+        file.unlink()
+    lab.ok("recover")
+    assert [slot(lab, s)["vip"] for s in ("staging", "production")] == shop
+    assert [slot(lab, s)["live"] for s in ("staging", "production")] == [True, False]
+    lab.ok("up", str(folder / "one.yaml"))
+    assert (pages(shop), lab.domains()) == (["two", "one"], domains)
 
 
 def refused(lab, shop, folder):
