@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from orchestrator.drivers.looks import Way
     from orchestrator.drivers.ssh import SshWays
-    from orchestrator.engine.systemd import Report
     from orchestrator.model.names import MachineId
     from orchestrator.model.record import Act
     from orchestrator.model.secret import Secret, SecretRef
@@ -65,7 +64,7 @@ fi"""
 
 GLANCE_S = 1.0
 LOOK_S = 8.0  # a look at one guest ends by then, however slowly each call is answered
-SURE_S, SURE_TRIES, FIRST_TRIES = 0.03, 8, 16
+SURE_S, SURE_TRIES, FIRST_TRIES = 0.015, 16, 32
 FORGET_S = 120.0  # after so long without a look a machine is gone
 
 
@@ -200,23 +199,24 @@ class AgentGuests:
             return GuestSeen(boot, setup_stage=ran.running or looks.setup_stage(way))
         if errors or ran.failed:
             return GuestSeen(boot, setup_done=True, setup_errors=errors, startup="" if errors else ran.failed)
-        report = self._sure(memory, way, dip, ready)
-        busy, kept = ("", False) if not report.settled else (looks.busy(way), looks.has_kept(way))
-        return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, busy, kept=kept)
+        return self._services(way, memory, dip, ready)
 
-    def _sure(self, memory: Memory, way: Way, dip: str, ready: Ready) -> Report:
+    def _services(self, way: Way, memory: Memory, dip: str, ready: Ready) -> GuestSeen:
         """The services of a guest that is not ready yet. One that has just been found well is not left for that.
 
         Neither is one that is asked for the first time in this boot: by then it may have been up for long.
         """
         report, is_first = looks.UNSEEN, not memory.open and memory.last is looks.UNSEEN
+        # The guest is asked for the rest while it works on that.
+        self._rounds.begin(memory, way, dip, ready, self._clock.now())
+        busy, kept = looks.busy(way), looks.has_kept(way)
         for _try in range(FIRST_TRIES if is_first else SURE_TRIES):
             report = self._rounds.until_ready(memory, way, dip, ready, self._clock.now())
             is_left = memory.streak == 0 and not (is_first and memory.last is looks.UNSEEN)
             if report.settled or is_left:
                 break
             self._clock.wait(SURE_S)
-        return report
+        return GuestSeen(memory.boot, True, "", (), report.settled, report.waiting, report.failed, busy, kept=kept)
 
     def tell(self, host: Host, machine: MachineId, text: str, *, dip: str, ready: Ready, system: str = LINUX) -> None:
         if system == WINDOWS:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.drivers import netprobe
 from orchestrator.engine import startup
-from orchestrator.engine.readiness import PROBE, judge_services, setup_result
+from orchestrator.engine.readiness import PROBE, first_starts, judge_services, setup_result
 from orchestrator.engine.systemd import Report
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.text import line, lines
@@ -74,6 +74,7 @@ Question = Callable[[Way | None], Report | None]  # its answer, None until that 
 class Memory:
     """What is remembered of one machine: the round under way, what the last whole one found, how many were good.
 
+    ``starts``: when each of its services was first seen to be started, in this boot.
     ``told``: the revision of its runtime file, as it was at ``told_at``; it is told of another after ``tell_after``.
     ``hooks``: which of its programs for a change ended badly, looked for until ``hooks_until``.
     """
@@ -84,6 +85,7 @@ class Memory:
     begun: float = -math.inf
     last: Report = UNSEEN
     streak: int = 0
+    starts: dict[str, int] = field(default_factory=dict)
     used: float = 0.0
     told: str = ""
     told_at: float = -math.inf
@@ -95,7 +97,7 @@ class Memory:
     def restart(self, boot: str) -> None:
         """Another kernel runs: whatever was asked of the old one has no answer."""
         self.boot, self.open, self.found, self.begun = boot, [], [], -math.inf
-        self.last, self.streak = UNSEEN, 0
+        self.last, self.streak, self.starts = UNSEEN, 0, {}
         self.told, self.told_at, self.hooks = "", -math.inf, ""
 
     def begin(self, questions: list[Question], now: float) -> None:
@@ -111,7 +113,7 @@ class Memory:
         if self.open:
             return False
         self.last = _joined(self.found)
-        self.streak = self.streak + 1 if is_good(self.last) else 0
+        self.streak = self.streak + self.last.rounds if is_good(self.last) else 0
         return True
 
 
@@ -127,6 +129,7 @@ def _joined(found: Sequence[Report]) -> Report:
         bool(found) and all(report.settled for report in found),
         tuple(text for report in found for text in report.waiting),
         tuple(text for report in found for text in report.failed),
+        min((report.rounds for report in found), default=0),
     )
 
 
@@ -140,14 +143,18 @@ class Rounds:
     def __init__(self, place: Place) -> None:
         self._place = place
 
+    def begin(self, memory: Memory, way: Way | None, dip: str, ready: Ready, now: float) -> None:
+        """Ask a guest that is not ready yet, unless it has been asked and has not answered."""
+        if not memory.open:
+            memory.begin(self._questions(memory, way, dip, ready, was_ready=False), now)
+
     def until_ready(self, memory: Memory, way: Way | None, dip: str, ready: Ready, now: float) -> Report:
         """One round after the other. Settled only once enough of them in a row were good, or one found what is bad."""
-        if not memory.open:
-            memory.begin(self._questions(way, dip, ready, was_ready=False), now)
+        self.begin(memory, way, dip, ready, now)
         is_whole = memory.collect(way)
         if is_whole and is_good(memory.last) and memory.streak < ready.successes:
             # Sure of it at once, instead of a look later.
-            memory.begin(self._questions(way, dip, ready, was_ready=False), now)
+            self.begin(memory, way, dip, ready, now)
             is_whole = memory.collect(way)
         if not is_whole:
             return Report(settled=False, waiting=_still(memory, now) or memory.last.waiting)
@@ -157,18 +164,24 @@ class Rounds:
     def when_ready(self, memory: Memory, way: Way | None, dip: str, ready: Ready, now: float) -> Report:
         """A round each interval; what the last whole one found. Not settled until there was one."""
         if not memory.open and now - memory.begun >= ready.interval_s:
-            memory.begin(self._questions(way, dip, ready, was_ready=True), now)
+            memory.begin(self._questions(memory, way, dip, ready, was_ready=True), now)
         if memory.open:
             memory.collect(way)
         stuck = _still(memory, now)
         return Report(settled=True, waiting=stuck, failed=memory.last.failed) if stuck else memory.last
 
-    def _questions(self, way: Way | None, dip: str, ready: Ready, *, was_ready: bool) -> list[Question]:
+    def _questions(self, memory: Memory, way: Way | None, dip: str, ready: Ready, *, was_ready: bool) -> list[Question]:
         inside = [probe for probe in ready.probes if probe.kind == "exec"]
         asked = [self._network(dip, probe) for probe in ready.probes if probe.kind != "exec"]
         if way is None:
             return asked
-        return [_services(way, ready, was_ready=was_ready), *(_exec(way, probe) for probe in inside), *asked]
+        # Where nothing but the services is asked for, all the answers that it takes come of one question.
+        times = 1 if was_ready or ready.probes else max(1, ready.successes - memory.streak)
+        return [
+            _services(memory, way, ready, times, was_ready=was_ready),
+            *(_exec(way, probe) for probe in inside),
+            *asked,
+        ]
 
     def _network(self, dip: str, probe: Probe) -> Question:
         future = self._place.ask(lambda: netprobe.probe(dip, probe))
@@ -183,15 +196,18 @@ class Rounds:
         return question
 
 
-def _services(way: Way, ready: Ready, *, was_ready: bool) -> Question:
-    pid = way.start(["/bin/sh", "-c", PROBE, "vmrole-look", "glance" if was_ready else "settle"])
+def _services(memory: Memory, way: Way, ready: Ready, times: int, *, was_ready: bool) -> Question:
+    mode = "glance" if was_ready else "settle"
+    pid = way.start(["/bin/sh", "-c", PROBE, "vmrole-look", mode, str(times), *(ready.services or ())])
 
     def question(way: Way | None) -> Report | None:
         outcome = way.poll(pid) if way is not None else None
         if outcome is None:
             return None
         text = outcome.stdout[:PROBE_BYTES].decode(errors="replace")
-        return judge_services(text, ready.services, was_ready=was_ready)
+        report = judge_services(text, ready.services, was_ready=was_ready, starts=memory.starts)
+        memory.starts = {**first_starts(text), **memory.starts}
+        return report
 
     return question
 

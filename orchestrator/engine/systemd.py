@@ -27,11 +27,15 @@ _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a guest's services are like: all settled, which are not up yet and why, which have failed and why."""
+    """What a guest's services are like: all settled, which are not up yet and why, which have failed and why.
+
+    ``rounds``: of how many answers in a row that is the sum, if it is good.
+    """
 
     settled: bool
     waiting: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    rounds: int = 1
 
 
 @dataclass(frozen=True, slots=True)

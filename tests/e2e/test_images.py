@@ -62,12 +62,12 @@ def test_an_image_is_customized_and_captured(images, tmp_path):
     (tmp_path / "page.html").write_bytes(b"mine \xff\n")
     copy = f"{tmp_path / 'page.html'}:/var/www/mine.html"
     plain = ("image", "customize", "plain", "--memory", "128MiB")
-    failed = images.run(*plain, "--run", "echo no way >&2; exit 3", "--as", "broken")
+    failed = images.run(*plain, "--run", "echo no way >&2; exit 3", "--as", "unfit")
     assert failed.code == 1
     assert "ended with 3" in failed.err
     assert "no way" in failed.err
     assert images.remains() == []
-    assert not [i for i in listed(images) if i["name"] == "broken"]
+    assert not [i for i in listed(images) if i["name"] == "unfit"]
     images.ok(*plain, "--copy", copy, "--run", "echo built > /root/built", "--as", "mine:1")
     done = images.ok("up", write(tmp_path / "mine.yaml", service("mine", image="mine")))
     assert "never passed" in done.err

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.readiness import MAX_NAMED, auto_started, judge_services, setup_result
+from orchestrator.engine.readiness import MAX_NAMED, auto_started, first_starts, judge_services, setup_result
 from orchestrator.engine.systemd import Report
 from orchestrator.model.text import LINE_LENGTH
 
@@ -95,28 +95,60 @@ def test_only_named_services_count_when_some_are_named():
     assert report.failed == ("db.service (timeout)",)
 
 
-RUNIT = "manager runit\nsv httpd ok: run: /etc/service/httpd: (pid 12) 3s\nsv sshd {}\n"
+def runit(*rounds):
+    """What the probe prints of runit's services: each round its rows, as words."""
+    return "".join(["manager runit\n", *("round\n" + "".join(f"sv {row}\n" for row in rows) for rows in rounds)])
+
+
+HTTPD = "httpd 300 500 0 run"
 
 
 @pytest.mark.parametrize(
-    ("said", "waiting"),
+    ("said", "why"),
     [
-        ("ok: run: /etc/service/sshd: (pid 9) 3s", ()),
-        ("timeout: run: /etc/service/sshd: (pid 9) 3s", ("sshd (timeout: run: /etc/service/sshd: (pid 9) 3s)",)),
-        ("fail: sshd: runsv not running", ("sshd (fail: sshd: runsv not running)",)),
-        ("ok: down: /etc/service/sshd: 1s", ("sshd (ok: down: /etc/service/sshd: 1s)",)),
-        ("", ("sshd ()",)),
+        ("sshd 100 700 0 run", ""),
+        ("sshd 100 700 0 run, got TERM", ""),
+        ("sshd 99 701 0 run", "started 1.0 s ago"),
+        ("sshd -3 803 0 run", "started 0.0 s ago"),
+        ("sshd 300 500 1 run", "its check ended with 1"),
+        ("sshd 300 500 0 run, paused", "run, paused"),
+        ("sshd 300 500 0 run, want down", "run, want down"),
+        ("sshd - - - down, want up", "down, want up"),
+        ("sshd - - - run", "not supervised"),
+        ("sshd - - - not supervised", "not supervised"),
+        ("sshd - - - ", "down"),
+        ("sshd", "not there"),
+        ("sshd 12345678901234567890 1 0 run", "not there"),
     ],
 )
-def test_runit(said, waiting):
-    report = judge_services(RUNIT.format(said), None)
-    assert report.waiting == waiting
+def test_runit(said, why):
+    report = judge_services(runit([HTTPD, said]), ("httpd", "sshd"))
+    assert report.waiting == ((f"sshd ({why})",) if why else ())
 
 
 def test_runit_with_named_services():
-    text = RUNIT.format("fail: x")
+    text = runit([HTTPD, "sshd - - - down"])
+    assert judge_services(text, None).waiting == ("sshd (down)",)
     assert judge_services(text, ("httpd",)).waiting == ()
     assert judge_services(text, ("db",)).waiting == ("db (not there)",)
+
+
+def test_the_good_rounds_at_the_end_count():
+    good, bad = [HTTPD], ["httpd 300 500 1 run"]
+    for rounds, count in [([good], 1), ([good, good], 2), ([bad, good], 1), ([bad, good, good], 2), ([good, bad], 0)]:
+        report = judge_services(runit(*rounds), None)
+        assert (report.rounds, not report.waiting) == (count, bool(count))
+
+
+def test_one_of_runits_that_was_started_again_has_to_last():
+    before = first_starts(runit(["app 30 1000 0 run", "db - - - down"]))
+    assert before == {"app": 1000}
+    soon, later = runit(["app 150 1200 0 run"]), runit(["app 500 1200 0 run"])
+    assert judge_services(soon, None).waiting == ()  # it's the first that is heard of it
+    assert judge_services(soon, None, starts=before).waiting == ("app (started again, 1.5 s ago)",)
+    assert judge_services(later, None, starts=before).waiting == ()
+    between = runit(["app 150 1000 0 run"], ["app 110 1300 0 run"])
+    assert judge_services(between, None).waiting == ("app (started again, 1.1 s ago)",)
 
 
 @pytest.mark.parametrize("text", ["", "manager none\n", "manager upstart\n", "\0\0", "state running\n"])
@@ -129,7 +161,8 @@ def test_no_manager_is_never_ready(text):
 @pytest.mark.parametrize("manager", ["systemd", "runit"])
 @pytest.mark.parametrize(
     "row",
-    ["sv ", "sv", "job ", "target ", "failed ", "failed", "log ", "state ", "=", "Id=", "Id", "sv \x0b",
+    ["sv ", "sv", "round", "sv a b c d e", "sv a 1 2 3", "job ", "target ", "failed ", "failed", "log ", "state ", "=",
+     "Id=", "Id", "sv \x0b",
      "log  ", "job \x1b[2J"],
 )  # fmt: skip
 def test_rows_that_say_too_little_do_no_harm(manager, row):
@@ -137,7 +170,8 @@ def test_rows_that_say_too_little_do_no_harm(manager, row):
     assert report.failed == () or manager == "systemd"
 
 
-WORDS = ["manager systemd", "manager runit", "state ", "running", "failed ", "log ", "job ", "sv ", "ok: run:", "Id=",
+WORDS = ["manager systemd", "manager runit", "state ", "running", "failed ", "log ", "job ", "sv ", "sv a - - - ",
+         "sv x 900 1 0 run", "round", "Id=",
          "ActiveState=", "\n", " ", "\x1b[31m", "\u2028", "x"]  # fmt: skip
 
 
@@ -194,8 +228,7 @@ def test_a_hundred_thousand_errors_are_named_in_short():
 
 
 def test_auto_start_services_that_are_up_are_listed():
-    runit = "manager runit\nsv httpd ok: run: httpd: (pid 7) 12s\nsv broken ok: down: broken: 1s, want up\n"
-    assert auto_started(runit) == ("httpd",)
+    assert auto_started(runit([HTTPD, "broken - - - down, want up"])) == ("httpd",)
     blocks = ["Id=nginx.service\nUnitFileState=enabled\nActiveState=active", "Id=x.service\nUnitFileState=static"]
     off = "Id=off.service\nUnitFileState=enabled\nActiveState=inactive"
     assert auto_started("manager systemd\nstate running\n" + "\n\n".join([*blocks, off]) + "\n") == ("nginx.service",)
@@ -289,5 +322,5 @@ def test_openrc():
 
 
 def test_runit_services_are_quoted_from_their_log():
-    text = "manager runit\nsv app ok: down: /etc/service/app: 0s\nlog app one\nlog app two\n"
-    assert judge_services(text, None).waiting == ("app (ok: down: /etc/service/app: 0s): one / two",)
+    text = runit(["app - - - down, want up"]) + "log app one\nlog app two\n"
+    assert judge_services(text, None).waiting == ("app (down, want up): one / two",)
