@@ -16,7 +16,7 @@ from orchestrator.control.tracks import BALANCER, Tracks, host_of, waits_for
 from orchestrator.engine.plan import RETRY_S, Plan, Step, plan
 from orchestrator.engine.swap import is_swapped
 from orchestrator.errors import NoRoom, Refused, TransientError, VmroleError
-from orchestrator.model.action import ConfigureBalancer, Route, SaveServers
+from orchestrator.model.action import ConfigureBalancer, Route, SaveServers, SetFirewall
 from orchestrator.model.record import Event
 from orchestrator.model.world import Notice
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.control.observe import Observer
+    from orchestrator.model.action import Action
     from orchestrator.model.names import DeploymentId
     from orchestrator.model.record import Intent
     from orchestrator.model.world import World
@@ -181,7 +182,7 @@ class Loop:
         if step.track in self._trouble:
             return
         begun, host = self._clock.now(), host_of(step.action)
-        bereft = self._bereft() if isinstance(step.action, ConfigureBalancer) else ()
+        bereft, what, cause = self._bereft(step.action)
         try:
             apply(step.action, self._effects)
         except VmroleError as error:
@@ -193,15 +194,23 @@ class Loop:
             self._observer.outdate(step.track, host)
         log.info("%s: %s, %.0f ms", step.track, type(step.action).__name__, (self._clock.now() - begun) * 1000)
         for key in bereft:
-            what, cause = "fault: HAProxy did not run; it is started again", "nobody answered at its sockets"
             with contextlib.suppress(VmroleError):  # the store is away: the next turn tells of that
                 self._effects.store.note(Event(self._clock.now(), str(key), what, cause))
 
-    def _bereft(self) -> tuple[DeploymentId, ...]:
-        """Whom HAProxy should serve, if it does not run though it did before: its file is still there."""
-        if self._seen is None or self._seen[1].balancer.running or not self._seen[1].balancer.saved:
-            return ()
-        return tuple(record.id for record in self._seen[0].deployments)
+    def _bereft(self, action: Action) -> tuple[tuple[DeploymentId, ...], str, str]:
+        """Who has lost what the action makes again, and the event of that; nobody if it is only made.
+
+        Who was served before: HAProxy's file is still there.
+        """
+        if self._seen is None or not self._seen[1].balancer.saved:
+            return (), "", ""
+        served, balancer = tuple(record.id for record in self._seen[0].deployments), self._seen[1].balancer
+        if isinstance(action, ConfigureBalancer) and not balancer.running:
+            return served, "fault: HAProxy did not run; it is started again", "nobody answered at its sockets"
+        if isinstance(action, SetFirewall) and action.firewall is not None and not balancer.firewall:
+            what = "fault: the rules in front of the VIPs were gone; they are made again"
+            return served, what, "the kernel does not have them any more, as after `nft flush ruleset`"
+        return (), "", ""
 
     def trouble(self) -> Mapping[str, Trouble]:
         """What did not work in the last turn, by track; of the loop that runs, as long as this one only looks."""

@@ -191,6 +191,22 @@ def test_what_happened_is_told_once():
     assert len(set(told)) == len(told)
 
 
+def test_rules_in_front_of_the_vips_that_had_gone_are_told_of_once():
+    world = FakeWorld()
+    world.up(service())
+    world.settle()
+    assert world.balancer.firewall is not None
+    world.balancer.firewall = None  # somebody flushes them
+    world.settle()
+    world.settle()
+    assert world.balancer.firewall is not None
+    told = [event for _number, event in world.store.events("hello") if "in front of the VIPs" in event.what]
+    assert [(event.subject, event.what) for event in told] == [
+        ("hello.production", "fault: the rules in front of the VIPs were gone; they are made again")
+    ]
+    assert "nft flush ruleset" in told[0].cause
+
+
 def test_haproxy_that_had_gone_is_told_of_once():
     world = FakeWorld()
     world.up(service())
