@@ -18,6 +18,7 @@ from orchestrator.drivers._netrules import NetworkRules
 from orchestrator.drivers._networks import Networks
 from orchestrator.drivers._pool import Pool
 from orchestrator.drivers._power import power_of, reason_of
+from orchestrator.drivers._starting import start
 from orchestrator.drivers._volumes import Volumes
 from orchestrator.errors import AgentRefused, NotFound
 from orchestrator.model.guard import Reach
@@ -249,7 +250,7 @@ class LibvirtHost:
             domain = self._connection.get().lookupByName(machine.domain)
             _end_crashed(domain)
             if not domain.isActive():
-                domain.create()
+                start(self._connection.get(), domain)
 
     def shut_down(self, machine: MachineId) -> None:
         with contextlib.suppress(NotFound), self._connection.errors(f"shutting down domain {machine.domain}"):
