@@ -39,8 +39,11 @@ RESULT = "/run/cloud-init/result.json"
 STATUS = "/run/cloud-init/status.json"
 OUTPUT = "/var/log/cloud-init-output.log"
 UNSEEN = Report(settled=False)
-# The words of a role's own probe are its arguments; it is ended in the guest when its time is over.
-LIMITED = 'limit=$1; shift; exec timeout -s KILL "$limit" "$@"'
+# The words of a role's own probe are its arguments; it is ended in the guest when its time is over. What it prints goes
+# through a file: the agent waits for whatever it left running to close its output, and 10 MiB of it end the channel.
+LIMITED = r"""limit=$1; shift; umask 077; said=$(mktemp /tmp/vmrole-probe.XXXXXX) || said=/dev/null
+timeout -s KILL "$limit" "$@" >"$said" 2>&1 </dev/null; code=$?
+tail -c 4096 "$said"; [ "$said" = /dev/null ] || rm -f "$said"; exit $code"""
 _KILLED = {124, 137}
 _ITS_OWN = re.compile(r"Cloud-init v\. |[0-9-]{10} [0-9:,]{12} - [a-z_]+\.py\[")  # cloud-init's own lines in OUTPUT
 

@@ -2,11 +2,12 @@
 
 import base64
 import itertools
+import subprocess
 
 import pytest
 
 from orchestrator.drivers.guest import FORGET_S, LOOK_S, AgentGuests
-from orchestrator.drivers.looks import STUCK_S
+from orchestrator.drivers.looks import LIMITED, STUCK_S
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.spec import Probe, Ready, Via
 from tests.fakes.build import web
@@ -236,3 +237,25 @@ def test_what_nothing_answers_for_is_never_there():
     watch = Watch(via=Via.NETWORK)
     assert [watch.look().reached for _look in range(5)] == [False] * 5
     assert watch.guest.calls == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("echo out; echo err >&2; exit 3", 3, b"out\nerr\n"),
+        ("sleep 30 & echo started", 0, b"started\n"),  # what it leaves running holds its output open
+        ("head -c 5000000 /dev/zero", 0, bytes(4096)),
+        ('test "$1" = "a b"', 0, b""),
+    ],
+)
+def test_what_a_probe_prints_and_leaves_running_is_no_burden(line, code, said):
+    argv = ["/bin/sh", "-c", LIMITED, "vmrole-probe", "20", "/bin/sh", "-c", line, "sh", "a b"]
+    done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (code, said)
+
+
+@pytest.mark.real
+def test_a_probe_is_ended_when_its_time_is_over():
+    argv = ["/bin/sh", "-c", LIMITED, "vmrole-probe", "1", "sleep", "60"]
+    assert subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode == 137
