@@ -36,7 +36,7 @@ test: check
 
 soak: setup-tests
 	$(PYTEST) -s --timeout 7200 tests/soak
-	VMROLE_KILLS=300 $(PYTEST) -s --timeout 7200 tests/e2e/test_kill.py
+	VMROLE_KILLS=300 VMROLE_CUTS=both $(PYTEST) -s --timeout 7200 tests/e2e/test_kill.py tests/e2e/test_cuts.py
 
 bench: setup-tests
 	.venv/bin/python -m tests.bench

@@ -1,11 +1,14 @@
 """Runs a vmrole command with every port instrumented, and kills it with SIGKILL at an effect that is new.
 
-    python -m tests.e2e.cut POINTS -- up FILE
+    python -m tests.e2e.cut POINTS after|both -- up FILE
 
 A point is just before or just after one effect: a call of a port that changes something, on one object. ``POINTS`` is
 a file of the points at which some process has died already; this one dies at the first other, and adds it. So a chain
 of such processes dies just before and just after every effect of a change, and then gets through. Nothing is
 replaced: the real port is called.
+
+With ``after`` it dies before the very first effect and after each. Before any other it would find the world as it is
+after the one before that: in between a process only looks and thinks.
 """
 
 import os
@@ -41,7 +44,7 @@ class Cut:
 
         def call(*args, **kwargs):
             effect = " ".join([name, *filter(None, map(subject, args))])
-            self._cutter.at(f"before {effect}")
+            self._cutter.before(f"before {effect}")
             result = found(*args, **kwargs)
             self._cutter.at(f"after {effect}")
             return result
@@ -61,10 +64,15 @@ def subject(value):
 class Cutter:
     """Knows at which points somebody died, and dies at the next."""
 
-    def __init__(self, points):
+    def __init__(self, points, sides):
         self._points = points
+        self._sides = sides
         self._seen = set(points.read_text().splitlines())
         self._lock = threading.Lock()
+
+    def before(self, point):
+        if self._sides == "both" or not self._seen:
+            self.at(point)
 
     def at(self, point):
         with self._lock:
@@ -75,9 +83,9 @@ class Cutter:
                 signal.pause()
 
 
-def cut_effects(points):
+def cut_effects(points, sides):
     """From now on every loop that is wired in this process has instrumented ports."""
-    cutter = Cutter(points)
+    cutter = Cutter(points, sides)
 
     def made(*ports):
         real = Effects(*ports)
@@ -93,7 +101,7 @@ def cut_effects(points):
 
 
 if __name__ == "__main__":
-    file, _dashes, *argv = sys.argv[1:]
-    cut_effects(Path(file))
+    file, wanted, _dashes, *argv = sys.argv[1:]
+    cut_effects(Path(file), wanted)
     sys.argv = ["vmrole", *argv]
     main()

@@ -11,7 +11,7 @@ from tests.e2e.conftest import fetch, service, write
 
 pytestmark = pytest.mark.vm
 
-KILLS = int(os.environ.get("VMROLE_KILLS", "30"))  # `make soak` asks for more
+KILLS = int(os.environ.get("VMROLE_KILLS", "20"))  # `make soak` asks for more
 DISKS = {"volumes": {"data": {"size": "16MiB", "mount": "/srv"}}}
 
 
@@ -36,7 +36,7 @@ def test_random_kills(lab, tmp_path, capsys):
         time.sleep(after_s)
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        if number % 15 == 14:
+        if number % 10 == 9:
             converge(lab, files[1])
     lab.ok("down", "kill", "--volumes", "--yes")
     assert lab.remains() == []

@@ -26,7 +26,7 @@ def test_each_point_alone(lab, tmp_path):
     }
     for name, (prepare, argv, check) in campaigns.items():
         prepare()
-        points = chain(lab, tmp_path, *argv)
+        points = chain(lab, tmp_path, *argv, sides="both")
         check()
         forget(lab)
         for number in range(len(points)):
@@ -43,7 +43,7 @@ def die_at(lab, tmp_path, before, point, argv):
     known = tmp_path / "known"
     known.write_text("".join(f"{each}\n" for each in before))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.cut", str(known), "--", *argv],
+        [sys.executable, "-m", "tests.e2e.cut", str(known), "both", "--", *argv],
         env={**lab.env, "PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode in {-signal.SIGKILL, 0}, f"{point}: {done.stderr}"
