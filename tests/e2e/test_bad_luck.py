@@ -28,9 +28,9 @@ def fail_to_start(name):
 
 
 def test_an_instance_whose_service_does_not_start_stays_out_and_is_named(lab, tmp_path):
-    value = service("sick", instances=2, ready={"timeout": "45s"})
+    value = service("sick", instances=2)
     value["roles"]["bad"] = {**value["roles"]["web"], "instances": 1, "setup": fail_to_start("broken"), "endpoints": {
-        "http": {"port": 81, "target": 80, "protocol": "http"}}}  # fmt: skip
+        "http": {"port": 81, "target": 80, "protocol": "http"}}, "ready": {"timeout": "45s"}}  # fmt: skip
     done = lab.run("up", write(tmp_path / "sick.yaml", value))
 
     assert done.code == 1
