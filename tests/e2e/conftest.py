@@ -17,7 +17,10 @@ VMROLE = ROOT / ".venv/bin/vmrole"
 # A slow machine needs longer for the same: one factor for every deadline.
 PATIENCE = float(os.environ.get("TIMEOUT_MULTIPLIER", "1"))
 # Whole files go to two workers: were one of these the last, the other worker would have nothing to do beside it.
-LONGEST = ("test_setup", "test_debian", "test_cuts", "test_scaling", "test_main_job", "test_kill", "test_upgrade")
+LONGEST = (
+    "test_debian", "test_instance_life", "test_repair", "test_behind_our_back", "test_bad_luck", "test_rollout",
+    "test_scaling", "test_upgrade", "test_cuts", "test_images", "test_secrets", "test_ready", "test_setup",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -200,28 +200,3 @@ def check_changes(lab, file, env):
     assert "is ready" in changed
     assert lab.instance("keep", "web-0")["generation"] == 3
     assert inside(lab, "cat", PLACES["env"]) == "another"
-
-
-def identity(lab):
-    """What a second setup would change: cloud-init's instance, the host keys, and what a command counted."""
-    script = "cat /var/lib/cloud/data/instance-id; md5sum /etc/ssh/ssh_host_*; cat /root/count"
-    return inside(lab, "sh", "-c", script)
-
-
-def test_debian_boots_without_its_seed(lab, tmp_path):
-    """Even when cloud-init has lost its cache, as after an upgrade of Python in the guest."""
-    lab.ok("image", "build", "debian-12", timeout=600)
-    (tmp_path / "token").write_text("a-secret-of-debian")
-    setup = {"files": [{"path": "/etc/app", "secret": "file:token", "mode": "0600"}], "run": ["echo x >>/root/count"]}
-    size = {"vcpus": 2, "memory": "512MiB"}
-    lab.ok("up", write(tmp_path / "keep.yaml", service("keep", image="debian-12", setup=setup, size=size)))
-    eventually(lambda: seeds(lab) == [], "the seed is gone", SEED_S)
-    born = identity(lab)
-    assert born.endswith("\nx\n")
-    assert inside(lab, "stat", "-c", "%a", "/var/lib/cloud/seed/nocloud/user-data") == "600\n"
-    inside(lab, "sh", "-c", "rm /var/lib/cloud/instance/obj.pkl; sync")
-    lab.ok("reboot", "keep/web-0")
-    assert identity(lab) == born
-    assert inside(lab, "cat", "/etc/app") == "a-secret-of-debian"
-    source = json.loads(inside(lab, "cat", "/run/cloud-init/result.json"))["v1"]["datasource"]
-    assert source.startswith("DataSourceNoCloud")
