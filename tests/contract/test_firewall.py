@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,16 @@ def test_others_tables_stay(space: Namespace, folder):
     space.run("nft", "list table inet theirs")
     with pytest.raises(Exception, match="exit status"):
         space.run("nft", f"list table inet vmrole_{OWNER}")
+
+
+def test_a_labs_own_rules_are_loaded_with_them(space: Namespace, folder):
+    own = "table inet lab {}\ndelete table inet lab\ntable inet lab {\n}\n"
+    real = HaproxyBalancer(replace(site(space), rules=own), folder / "run", no_certificate, OWNER)
+    real.set_firewall(WALL)
+    space.run("nft", "flush", "ruleset")
+    real.set_firewall(WALL)
+    assert real.observe().firewall == WALL.fingerprint
+    space.run("nft", "list", "table", "inet", "lab")
 
 
 def test_a_neighbour_reaches_the_declared_port_and_nothing_else(space: Namespace, folder):
