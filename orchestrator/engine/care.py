@@ -194,6 +194,9 @@ def told(case: Case, now: float) -> str:
         return ""
     if care is not None and care.verdict and care.well is None:
         return f"repair has stopped: {care.verdict}"
+    if found.is_doubtful and care is not None and care.out is not None and care.well is None and care.remedy is None:
+        # Whoever runs the loop has looked for longer than we have.
+        return f"out of rotation for {now - care.out:.0f} s: {care.evidence}"
     done = f"; {_count(role, care)} is done" if care is not None and care.remedy is not None and not care.well else ""
     return f"{found.reason}{done}{_outlook(case, role, now)}" if found.reason else ""
 

@@ -45,7 +45,13 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
         told = "the guest agent did not answer just now; it is looked at again"
         judged = replace(judged, state=State.READY, reason=told)
     judged = judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
-    return _of_news(_of_health(judged, case, now), case, world)
+    return _of_news(_of_health(_of_care(judged, case, world), case, now), case, world)
+
+
+def _of_care(judged: InstanceStatus, case: Case, world: World) -> InstanceStatus:
+    """The status with what whoever runs the loop believes, and we have not looked often enough to know ourselves."""
+    is_silent = judged.state is State.UNHEALTHY and is_in_care(case.record) and not guest_of(case, world).is_heard
+    return replace(judged, state=State.UNKNOWN) if is_silent else judged
 
 
 def _of_news(judged: InstanceStatus, case: Case, world: World) -> InstanceStatus:

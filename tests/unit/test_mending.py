@@ -285,6 +285,11 @@ def test_silence_alone_destroys_nothing_for_hours_and_the_others_carry():
     assert "the guest agent does not answer for" in status.reason
     assert world.balancer.states["hello.production.web.http", "web-1.g1"] is ServerState.DRAIN
     assert told(world) == ["repair: out of rotation"]
+    # Another process, which has looked but once, says what is known.
+    (status,) = (s for s in world.look().instances if s.record.id.name == "web-1")
+    assert (status.state, status.in_rotation) == (State.UNKNOWN, False)
+    assert status.reason.startswith("out of rotation for ")
+    assert "the guest agent does not answer for" in status.reason
     world.scripts.clear()
     watch(world, 30)
     assert world.balancer.states["hello.production.web.http", "web-1.g1"] is ServerState.READY
