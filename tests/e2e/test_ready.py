@@ -70,7 +70,7 @@ def test_probes_and_busy(lab, tmp_path):
             {"exec": ["test", "-e", "/etc/hostname"]},
             {"exec": "echo looked for it >&2; test ! -e /tmp/broken", "timeout": "2s"},
         ]
-        return {"ready": {"probes": probes, "interval": "1s", "timeout": "20s"}, "instances": 1}
+        return {"ready": {"probes": probes, "interval": "1s", "timeout": "30s"}, "instances": 1}
 
     done = lab.run("up", write(tmp_path / "p.yaml", service("probed", **role("/nowhere"))), timeout=90)
     assert done.code == 1

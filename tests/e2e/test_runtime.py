@@ -87,7 +87,6 @@ def check_settings_are_changed_in_the_guests(lab, file_path):
     took = time.monotonic() - begun
     print(f"vmrole up with other settings: {took:.1f} s")
     assert [told(lab, name)["settings"]["COLOUR"] for name in ("web-0", "web-1")] == ["red", "red"]
-    assert took < 5
     assert boots() == before
     assert [i["generation"] for i in lab.status("meet")["instances"]] == [1, 1, 1]
     assert "red" in eventually(lambda: inside(lab, "web-0", "tail", "-n", "1", "/root/told"), "the hook runs")
