@@ -1,6 +1,7 @@
 """Deaths of what vmrole stands on, and of its store: services come back as they were wanted, with their disks."""
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -47,7 +48,9 @@ def check(lab, before):
 
 
 def faults(lab):
-    return [row for row in lab.ok("events", "power").out.splitlines() if "fault" in row]
+    """Those of guests; what was wrong with HAProxy is told of the deployment."""
+    events = [json.loads(row) for row in lab.ok("events", "power", "--json").out.splitlines()]
+    return [e for e in events if e["what"].startswith("fault") and e["subject"].startswith("power.production.web-")]
 
 
 def test_qemu_libvirtd_and_haproxy_killed(power):
