@@ -30,11 +30,12 @@ _OPENRC = re.compile(r" *(\S+) +\[ +(\S+)(.*) +\]")  # `` sshd      [  started 0
 MAX_ROWS = 20_000  # of all that a guest printed, so many lines are read
 
 # Run by the guest's shell, as it stands. It waits a little for the service manager to settle, then reports; told to
-# "glance" (at a guest that has been ready) it reports at once. A unit's log is quoted where it may explain something.
+# "glance" (at a guest that has been ready) it reports at once. A unit's log is quoted where it may explain something:
+# no more of it than fits into an agent's answer, however long its lines are.
 # Its further words: how often at most it is to look (of runit, while all is well), and the services that count.
 PROBE = r"""
 LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin
-quote() { while IFS= read -r text; do printf 'log %s %s\n' "$1" "$text"; done; }
+quote() { head -c 8192 | while IFS= read -r text; do printf 'log %s %s\n' "$1" "$text"; done; }
 if [ -d /run/systemd/system ]; then
   echo manager systemd
   state=
