@@ -70,8 +70,9 @@ def agent_rows(lab, home):
     """From libvirt's event that the agent is there until it is stored that the guest is ready, boot by boot.
 
     Everything else in the guest has been up for a while by then: what is waited for is only the loop, the agent's
-    answers, and the guest's own check of its services, twice.
+    answers, and the guest's own check of its services, twice. No other service: the rows name instances without theirs.
     """
+    lab.forget_all()
     setup = {"files": [{"path": "/etc/sv/qemu-ga/run", "content": LATE_AGENT, "mode": "0755"}]}
     lab.ok("up", write(home / "agent.yaml", real_service("agent", setup=setup)))
     argv = [sys.executable, "-m", "tests.e2e.watcher", "400", "tick"]
