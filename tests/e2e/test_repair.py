@@ -14,7 +14,7 @@ DISKS = {"volumes": {"data": {"size": "16MiB", "mount": "/srv"}}}
 
 
 @pytest.fixture(scope="module")
-def pair(shared_lab, tmp_path_factory):
+def both(shared_lab, tmp_path_factory):
     """Two instances for all of these: each test leaves them ready."""
     # What setup finds on the volume is what it does: so it can be made to fail later.
     setup = {"run": ["if [ -e /srv/broken ]; then echo the database is not there >&2; exit 4; fi"]}
@@ -24,6 +24,12 @@ def pair(shared_lab, tmp_path_factory):
     yield shared_lab, file
     shared_lab.ok("down", "pair", "--volumes", "--yes")
     assert shared_lab.remains() == []
+
+
+@pytest.fixture
+def pair(both):
+    """The lab, the file, and when the test began: what happened before is another's."""
+    return *both, time.time()
 
 
 def inside(lab, name, script):
@@ -38,8 +44,8 @@ def events(lab, after):
 
 
 def mended(pair, capsys, *, timeout="150s"):
-    """Run `up` until all is well again; the events since then, and how long it took."""
-    lab, file = pair
+    """Run `up` until all is well again, and print how long it took; the events since the test began."""
+    lab, file, since = pair
     begun = time.time()
     lab.ok("up", file, "--timeout", timeout)
     status = lab.status("pair")
@@ -49,12 +55,10 @@ def mended(pair, capsys, *, timeout="150s"):
     assert fetch(f"http://{status['vip']}/").startswith("web-")
     with capsys.disabled():
         told = [
-            f"{e['what']}: {e['cause']}"
-            for e in events(lab, begun - 5)
-            if e["actor"] == "repair" or "back" in e["what"]
+            f"{e['what']}: {e['cause']}" for e in events(lab, since) if e["actor"] == "repair" or "back" in e["what"]
         ]
         print(f"\n  well again after {time.time() - begun:.1f} s; " + " | ".join(told))
-    return events(lab, begun - 5)
+    return events(lab, since)
 
 
 def whats(found, name):
@@ -66,7 +70,7 @@ def qemu(lab, name):
 
 
 def test_a_service_that_is_killed_is_restarted_by_the_first_rung(pair, capsys):
-    lab, _file = pair
+    lab, _file, _since = pair
     boot = lab.instance("pair", "web-0")["boot"]
     lab.ok("exec", "pair/web-0", "--", "sv", "down", "/etc/service/httpd")
     eventually(lambda: lab.instance("pair", "web-0")["state"] == "unhealthy", "HAProxy sees it")
@@ -77,7 +81,7 @@ def test_a_service_that_is_killed_is_restarted_by_the_first_rung(pair, capsys):
 
 
 def test_qemu_killed_is_replaced_at_once(pair, capsys):
-    lab, _file = pair
+    lab, _file, _since = pair
     lab.inside("kill", "-9", qemu(lab, "web-0"))
     found = mended(pair, capsys)
     assert "fault: its QEMU process died; it is started again" in whats(found, "web-0")
@@ -86,7 +90,7 @@ def test_qemu_killed_is_replaced_at_once(pair, capsys):
 
 
 def test_a_kernel_panic_is_told_with_its_last_line(pair, capsys):
-    lab, _file = pair
+    lab, _file, _since = pair
     inside(lab, "web-0", "echo c > /proc/sysrq-trigger")
     found = mended(pair, capsys)
     (fault,) = (event for event in found if event["what"].startswith("fault"))
@@ -95,21 +99,21 @@ def test_a_kernel_panic_is_told_with_its_last_line(pair, capsys):
 
 
 def test_an_agent_that_is_stopped_while_the_page_is_served_costs_nobody_the_machine(pair, capsys):
-    lab, _file = pair
+    lab, _file, _since = pair
     before, pid = lab.instance("pair", "web-0"), qemu(lab, "web-0")
     inside(lab, "web-0", "p=$(pidof qemu-ga); kill -STOP $p; sleep 35; kill -CONT $p")
     found = mended(pair, capsys)
     after = lab.instance("pair", "web-0")
     assert (after["boot"], after["generation"], qemu(lab, "web-0")) == (before["boot"], before["generation"], pid)
-    out, back = found
-    assert (out["what"], back["what"].partition(",")[0]) == ("repair: out of rotation", "repair: well again")
+    assert [event["what"].partition(",")[0] for event in found] == ["repair: out of rotation", "repair: well again"]
+    out, _back = found
     assert not [event for event in found if event["subject"].endswith("web-1")]
     assert "the guest agent does not answer for" in out["cause"]
     assert "the network does" in out["cause"]
 
 
 def test_all_that_hang_at_once_are_power_cycled_one_after_the_other(pair, capsys):
-    lab, _file = pair
+    lab, _file, _since = pair
     for name in ("web-0", "web-1"):
         inside(lab, name, "kill -STOP $(pidof httpd) $(pidof qemu-ga)")
     found = mended(pair, capsys)
@@ -128,7 +132,7 @@ def test_all_that_hang_at_once_are_power_cycled_one_after_the_other(pair, capsys
 
 
 def test_a_paused_service_is_left_as_it_is(pair, capsys):
-    lab, file = pair
+    lab, file, _since = pair
     lab.ok("pause", "pair", "--reason", "new disks")
     lab.inside("kill", "-9", qemu(lab, "web-1"))
     done = lab.ok("up", file, "--timeout", "20s")
@@ -141,7 +145,7 @@ def test_a_paused_service_is_left_as_it_is(pair, capsys):
 
 
 def test_repair_that_does_not_help_stops_and_says_why(pair, capsys):
-    lab, _file = pair
+    lab, _file, _since = pair
     lab.ok("exec", "pair/web-1", "--", "sh", "-c", "touch /srv/broken; sync")
     done = lab.run("reimage", "pair/web-1", "--timeout", "150s")
     assert done.code == 1
