@@ -38,6 +38,7 @@ def main():
         lab.ok("lab", "up")
         lab.ok("image", "build", "tiny", timeout=600)
         rows = [
+            *scale_rows(),
             *one_by_one(lab, home),
             *two_at_once(lab, home),
             *no_op(lab, home),
@@ -50,7 +51,6 @@ def main():
             *image_rows(home),
             *agent_rows(lab, home),
             *upgrade_rows(lab, home),
-            *scale_rows(),
         ]
         print_table(lab, rows)
     finally:

@@ -3,7 +3,8 @@
     python -m tests.bench.idle SECONDS
 
 The host is libvirt's test driver, in this process: what it costs is counted in. The agents are fakes, as that driver
-has none, but every look at one is answered at once by as much JSON as the real one sends. The store is SQLite.
+has none, but every look at one is answered at once by as much JSON as the real one sends; so are filters, which it does
+not know. The store is SQLite.
 """
 
 import base64
@@ -11,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -37,7 +39,19 @@ BOOT = "8c3f2d0e-0000-4000-8000-000000000000\n"
 
 
 class Host(LibvirtHost):
-    """The test driver's host, with agents."""
+    """The test driver's host, with agents, and filters that are kept here."""
+
+    def __init__(self, site, owner):
+        super().__init__(site, owner)
+        self.guards = {}
+
+    def observe(self):
+        seen = super().observe()
+        domains = {name: replace(domain, is_guarded=True) for name, domain in seen.domains.items()}
+        return replace(seen, domains=domains, filters={name: g.fingerprint for name, g in self.guards.items()})
+
+    def define_filter(self, guard):
+        self.guards[guard.name] = guard
 
     def agent(self, domain, command, arguments, _timeout_s):
         self._connection.get().lookupByName(domain)
