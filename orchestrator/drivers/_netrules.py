@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 LOOK_S = 10.0  # how long rules that somebody took away may go unnoticed: asking starts a program
-AGAIN_S = (
-    0.5  # libvirt takes a network's rules away for a moment when it changes them: only who misses them twice says so
-)
+AGAIN_S = 0.5  # libvirt takes a network's rules away while it changes them: only who misses them twice says so
 TRUST_S = 3600.0  # what libvirt has made again is there, even if it cannot be seen here
 LATER = 10_004_000  # from this libvirt on a network's rules may be nftables' own, which iptables does not see
 CHAINS = (
