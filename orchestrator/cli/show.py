@@ -130,18 +130,20 @@ def events(context: Context, what: str, slot: str | None, count: int | None, fol
 
     is_asked = _filter(what, slot)
     store = SqliteStore(make_home(context.home) / "vmrole.db", owner_of(context.home))
-    clock, last, left = SystemClock(), 0, count
+    clock, last, left, has_any = SystemClock(), 0, count, False
     if what and not any(is_asked(event.subject) for _number, event in store.events("")):
         _refuse_unknown(store, what, slot)
     while True:
-        new = [(number, event) for number, event in store.events("", last) if is_asked(event.subject)]
-        for _number, event in new if left is None else new[max(0, len(new) - left) :]:
+        rows = tuple(store.events("", last))
+        new = [event for _number, event in rows if is_asked(event.subject)]
+        for event in new if left is None else new[max(0, len(new) - left) :]:
             click.echo(_line(event, as_json=as_json))
-        last, left = new[-1][0] if new else last, None
+        # Those of others are not read again either.
+        last, left, has_any = rows[-1][0] if rows else last, None, has_any or bool(new)
         if not follow:
             break
         clock.wait(FOLLOW_S)
-    if last == 0:
+    if not has_any:
         click.echo(f"no events{f' of {what}' if what else ''}", err=True)
 
 
