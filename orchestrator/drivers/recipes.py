@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.drivers._files import locked, sync_folder
+from orchestrator.drivers.imaging.opening import synced
 from orchestrator.drivers.imaging.qemu_img import LAYOUT
 from orchestrator.drivers.process import run, stream
 from orchestrator.errors import Missing, NotFound
@@ -61,15 +63,18 @@ def build(name: str, *, repository: Repository, cache: Path, clock: Clock, repor
     if known and clock.now() - known[-1].added < MAX_AGE_S:
         return known[-1], False
     kept = cache / "images" / f"{name}.{recipe[:16]}.qcow2"
-    is_fresh = kept.exists() and clock.now() - kept.stat().st_mtime < MAX_AGE_S
+    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with repository.incoming() as folder:
         disk = folder / "disk.qcow2"
-        if is_fresh:
-            report("taking the disk that was built on this machine before")
-            shutil.copyfile(kept, disk)
-        else:
-            _build_disk(name, folder, disk, report)
-            _remember(disk, kept)
+        # Two homes that want it at once: the second takes what the first has built, and neither sees half a file.
+        with locked(kept.with_name(f"{name}.lock"), lambda: report("waiting for another run that builds it")):
+            is_fresh = kept.exists() and clock.now() - kept.stat().st_mtime < MAX_AGE_S
+            if is_fresh:
+                report("taking the disk that was built on this machine before")
+                shutil.copyfile(kept, disk)
+            else:
+                _build_disk(name, folder, disk, report)
+                _remember(disk, kept)
         report("taking it into the repository")
         return repository.keep(disk, name=name, recipe=recipe), not is_fresh
 
@@ -98,10 +103,12 @@ def _missing_packages(path: Path) -> tuple[str, ...]:
 
 
 def _remember(disk: Path, kept: Path) -> None:
-    """Keep a copy for other homes on this machine; older builds of the same image go."""
-    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in kept.parent.glob(f"{kept.name.split('.')[0]}.*.qcow2"):
+    """Keep a copy for other homes on this machine; older builds of the same image go. The caller has the lock."""
+    name = kept.name.partition(".")[0]
+    for old in kept.parent.glob(f"{name}.*.qcow2"):
         old.unlink(missing_ok=True)
-    fresh = kept.with_suffix(".new")
+    fresh = kept.with_name(f"{name}.new")
     shutil.copyfile(disk, fresh)
+    synced(fresh)
     fresh.replace(kept)
+    sync_folder(kept.parent)

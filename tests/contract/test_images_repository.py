@@ -292,3 +292,22 @@ def test_a_full_disk_in_the_middle_leaves_a_clean_state_and_a_clear_message(disk
     assert len(files) == 2 * 3  # the index, the lock and the small image, both times
     assert "small:" in done.stdout
     assert "is whole" in done.stdout
+
+
+def test_two_homes_that_build_at_once_build_one_disk_between_them(tmp_path):
+    env = {**os.environ, "VMROLE_CACHE": str(tmp_path / "cache")}
+    argv = [VMROLE, "image", "build", "tiny"]
+    runs = [
+        subprocess.Popen(
+            argv, env={**env, "VMROLE_HOME": str(tmp_path / home)}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for home in ("a", "b")
+    ]  # fmt: skip
+    told = [run.communicate(timeout=300) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    assert sorted(out.partition(": ")[0].partition(" ")[2] for out, _ in told) == ["built", "there already"]
+    assert len({out.split()[-1] for out, _ in told}) == 1  # the same digest
+    assert sum("tiny: waiting for another run that builds it" in said for _, said in told) == 1
+    kept = sorted(path.name for path in (tmp_path / "cache" / "images").iterdir())
+    assert [name.rpartition(".")[2] for name in kept] == ["qcow2", "lock"]
