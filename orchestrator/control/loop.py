@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING
 
 from orchestrator.control.apply import Effects, StoreAction, apply
 from orchestrator.control.tracks import BALANCER, Tracks, host_of, waits_for
+from orchestrator.engine import layouts
 from orchestrator.engine.plan import RETRY_S, Plan, Step, plan
+from orchestrator.engine.rotation import layout
 from orchestrator.engine.swap import is_swapped
 from orchestrator.errors import NoRoom, Refused, TransientError, VmroleError
-from orchestrator.model.action import ConfigureBalancer, Route, SaveServers, SetFirewall
+from orchestrator.model.action import (
+    AddServer,
+    ConfigureBalancer,
+    DrainServer,
+    RemoveServer,
+    Route,
+    SaveServers,
+    SetFirewall,
+)
 from orchestrator.model.record import Event
 from orchestrator.model.world import Notice
 
@@ -61,6 +71,7 @@ class Loop:
         self._clock = clock
         self._trouble: dict[str, Trouble] = {}
         self._past: dict[str, Trouble] = {}
+        self._stopped: set[object] = set()
         self._has_ticked = False
         self._seen: tuple[Intent, World] | None = None
         self._tracks = Tracks(self._take, clock.now, clock.wake)
@@ -102,6 +113,7 @@ class Loop:
         intent, made = self.look()
         log.debug("plan for %d deployments: %d steps", len(intent.deployments), len(made.steps))
         self._past, self._trouble = self._trouble, {t: v for t, v in self.trouble().items() if t in busy}
+        self._stopped = set(self._trouble)
         taken = self._take_all(made, busy)
         self._effects.board.post(
             {track: _told(trouble) for track, trouble in self.trouble().items()}, self._clock.now()
@@ -178,8 +190,9 @@ class Loop:
         return self._tracks.finish(patience_s)
 
     def _take(self, step: Step) -> None:
-        """Take a step, unless an earlier one of its track has failed in this turn."""
-        if step.track in self._trouble:
+        """Take a step, unless an earlier one that it stands on has failed in this turn."""
+        stands_on = _stands_on(step)
+        if stands_on in self._stopped:
             return
         begun, host = self._clock.now(), host_of(step.action)
         bereft, what, cause = self._bereft(step.action)
@@ -189,6 +202,8 @@ class Loop:
             log.warning("%s: %s: %s", step.track, type(step.action).__name__, error.message)
             past = self._past.get(step.track)
             self._trouble[step.track] = Trouble(error, past.since if past is not None else begun, host)
+            self._stopped.add(stands_on)
+            self._note_refusal(step.action, error)
             return
         finally:
             self._observer.outdate(step.track, host)
@@ -196,6 +211,19 @@ class Loop:
         for key in bereft:
             with contextlib.suppress(VmroleError):  # the store is away: the next turn tells of that
                 self._effects.store.note(Event(self._clock.now(), str(key), what, cause))
+
+    def _note_refusal(self, action: Action, error: VmroleError) -> None:
+        """Tell those that it may be about, the first time, that HAProxy does not take a configuration."""
+        if self._seen is None or not isinstance(action, ConfigureBalancer) or not isinstance(error, Refused):
+            return
+        with contextlib.suppress(VmroleError):  # the next turn tells
+            seen = self._effects.balancer.observe()
+            for key in layouts.about(self._seen[0], action.frontends, seen):
+                event = Event(
+                    self._clock.now(), str(key), "fault: HAProxy refuses its new configuration", error.message
+                )
+                if seen.refused[layout(action.frontends)].tries == 1:
+                    self._effects.store.note(event)
 
     def _bereft(self, action: Action) -> tuple[tuple[DeploymentId, ...], str, str]:
         """Who has lost what the action makes again, and the event of that; nobody if it is only made.
@@ -205,6 +233,9 @@ class Loop:
         if self._seen is None or not self._seen[1].balancer.saved:
             return (), "", ""
         served, balancer = tuple(record.id for record in self._seen[0].deployments), self._seen[1].balancer
+        if isinstance(action, ConfigureBalancer) and balancer.refused:
+            about = layouts.about(self._seen[0], action.frontends, balancer)
+            return about, "HAProxy takes its new configuration", "it was asked to once more"
         if isinstance(action, ConfigureBalancer) and not balancer.running:
             return served, "fault: HAProxy did not run; it is started again", "nobody answered at its sockets"
         if isinstance(action, SetFirewall) and action.firewall is not None and not balancer.firewall:
@@ -221,6 +252,17 @@ class Loop:
     def close(self) -> None:
         self._tracks.close()
         self._observer.close()
+
+
+def _stands_on(step: Step) -> object:
+    """What the step's failure stops: its track; of a server that comes or goes, what else there is to do to that."""
+    match step.action:
+        case AddServer(server):
+            return server.backend, server.name
+        case DrainServer(backend, name) | RemoveServer(backend, name):
+            return backend, name
+        case _:
+            return step.track
 
 
 def _told(trouble: Trouble) -> Notice:

@@ -193,6 +193,12 @@ def master_pids(answer: str) -> list[int]:
     return [int(row[0]) for row in _processes(answer) if row[1] == "master"]
 
 
+def reloads(answer: str) -> tuple[int, int]:
+    """How many reloads the master has made, and how many of the last failed: ``3 [failed: 1]``, from 2.5 on."""
+    found = re.search(r"^[0-9]+ +master +([0-9]+)(?: +\[failed: ([0-9]+)\])?", answer, re.MULTILINE)
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+
+
 def old_workers(answer: str) -> list[int]:
     """The workers in ``show proc`` that a reload has replaced, and that still have connections."""
     _now, _head, old = answer.partition("# old workers")

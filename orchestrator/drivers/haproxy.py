@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.drivers import _runtime as runtime
 from orchestrator.drivers._files import write_durably
+from orchestrator.drivers._refusals import Refusals
+from orchestrator.drivers.clock import SystemClock
 from orchestrator.drivers.process import ProgramFailed, plain_env, run
 from orchestrator.drivers.vips import Vips
 from orchestrator.engine.rotation import routes, signature
@@ -22,6 +24,7 @@ from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
 from orchestrator.render import firewall as walls
 from orchestrator.render import haproxy as text
+from orchestrator.render.layouts import saved_frontends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 RELOAD_S = 10.0
 REMOVE_S = 5.0
 LOOK_S = 10.0  # how long a firewall that somebody took away may go unnoticed: asking starts a program
+ANY = ("0.0.0.0", "*")  # noqa: S104 - as `ss` names who listens at every address
+TAKEN = "is one of the ports taken by another program on the VIP?"
 CALM_S = 0.3  # a request that was given to a server just before it went into maintenance may take so long
 
 
@@ -55,6 +60,8 @@ class HaproxyBalancer:
         self._admin = folder / text.ADMIN_SOCKET
         self._master = folder / text.MASTER_SOCKET
         self._certificates = folder / text.CERTIFICATES
+        self._refusals = Refusals(folder / "refused.json", SystemClock().now)
+        self._read: tuple[str, tuple[Frontend, ...]] = ("", ())
         self._addresses = Vips(site, folder)
         self._watches: dict[Callable[[], None], runtime.Watch] = {}
 
@@ -68,7 +75,8 @@ class HaproxyBalancer:
             self._watches.popitem()[1].close()
 
     def observe(self) -> BalancerSeen:
-        saved = text.saved_fingerprint(self._saved())
+        file = self._saved()
+        saved = text.saved_fingerprint(file)
         vips, added = self._addresses.seen()
         wall = self._firewall()
         try:
@@ -77,7 +85,8 @@ class HaproxyBalancer:
             said, left = self._ask(text.sessions_command()), self._left()
         except BalancerAway as away:
             problem = "" if runtime.is_refused(away) else str(away)
-            return BalancerSeen(saved=saved, vips=vips, added=added, problem=problem, firewall=wall)
+            away_now = BalancerSeen(saved=saved, vips=vips, added=added, problem=problem, firewall=wall)
+            return replace(away_now, frontends=self._frontends(file), refused=self._refusals.seen())
         sessions, figures = runtime.parse_sessions(said), runtime.parse_backends(said, left)
         seen = runtime.parse_servers(servers, Counter(sessions) + left)
         backends = {backend for backend, name in sessions if name == "BACKEND"}
@@ -88,7 +97,8 @@ class HaproxyBalancer:
         turned = runtime.parse_routes(ways)
         ways_now = signature(turned) if turned else default
         known = BalancerSeen(True, running, saved, seen, vips, routes=ways_now, backends=figures)
-        return replace(known, added=added, left=sum(left.values()), firewall=wall)
+        known = replace(known, added=added, left=sum(left.values()), firewall=wall)
+        return replace(known, frontends=self._frontends(file), refused=self._refusals.seen())
 
     def _left(self) -> Counter[runtime.Key]:
         """Sessions that processes before the last reload still have, by server."""
@@ -100,6 +110,15 @@ class HaproxyBalancer:
 
     def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._configure(frontends, servers)
+        except Refused as error:
+            backends = text.blamed(frontends, text.config_text(frontends, servers), error.message)
+            self._refusals.add(frontends, error, backends)
+            raise
+        self._refusals.drop(frontends)
+
+    def _configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         certificates = self._put_certificates(frontends)
         write_durably(self._folder / text.ROUTES, "")  # where ports lead when it starts is in the file itself
         candidate = self._folder / "candidate.cfg"
@@ -107,16 +126,16 @@ class HaproxyBalancer:
         try:
             run([*self._prefix, "haproxy", "-c", "-C", str(self._folder), "-f", candidate.name])
         except ProgramFailed as error:
-            raise Refused(f"HAProxy does not accept its configuration: {error}") from error
-        if self._is_up():
-            down = [key for key, server in self.observe().servers.items() if not server.up]
-            before = self._saved()
-            candidate.replace(self._config)
-            self._reload(text.description(frontends), before)
-            self._assert_down(down)
-        else:
-            candidate.replace(self._config)
-            self._start(text.description(frontends))
+            raise Refused(f"HAProxy does not accept its configuration: {text.alerts(error.stderr)}") from error
+        is_up, before = self._is_up(), self._saved()
+        down = [key for key, server in self.observe().servers.items() if not server.up] if is_up else []
+        candidate.replace(self._config)
+        try:
+            self._reload(frontends, before) if is_up else self._start(text.description(frontends))
+        except Refused:
+            write_durably(self._config, before)  # what it runs with, or ran, is what it should start with, too
+            raise
+        self._assert_down(down)
         self._drop_certificates(certificates)
 
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
@@ -137,17 +156,29 @@ class HaproxyBalancer:
         except OSError:
             return ""
 
+    def _frontends(self, file: str) -> tuple[Frontend, ...]:
+        """The frontends in its file, which is read at every look and seldom another."""
+        if self._read[0] != file:
+            self._read = file, saved_frontends(file)
+        return self._read[1]
+
     def _put_certificates(self, frontends: Iterable[Frontend]) -> set[str]:
         """Write what the frontends need, and return their names."""
-        refs = [front.traffic.tls.certificate for front in frontends if front.traffic.tls is not None]
+        refs = {front.address: front.traffic.tls.certificate for front in frontends if front.traffic.tls is not None}
         if refs:
             self._certificates.mkdir(mode=0o700, exist_ok=True)
-        for ref in refs:
+        for address, ref in refs.items():
             path = self._certificates / text.certificate_file(ref)
             # A key stands for one value: HAProxy starts again even while the secrets cannot be read.
             if not (ref.key and path.exists()):
-                write_durably(path, self._reveal(ref).reveal().decode(errors="surrogateescape"))
-        return {text.certificate_file(ref) for ref in refs}
+                write_durably(path, self._revealed(address, ref))
+        return {text.certificate_file(ref) for ref in refs.values()}
+
+    def _revealed(self, address: str, ref: SecretRef) -> str:
+        try:
+            return self._reveal(ref).reveal().decode(errors="surrogateescape")
+        except Refused as error:
+            raise Refused(f"no certificate for '{address}': {error.message}", error.hint) from error
 
     def _drop_certificates(self, needed: set[str]) -> None:
         for path in self._certificates.iterdir() if self._certificates.is_dir() else ():
@@ -166,31 +197,41 @@ class HaproxyBalancer:
         try:
             run([*self._prefix, *argv], env=plain_env())
         except ProgramFailed as error:
-            raise Refused(
-                f"HAProxy did not start: {error}", "is one of the ports taken by another program on the VIP?"
-            ) from error
+            raise Refused(f"HAProxy did not start: {text.alerts(error.stderr)}", TAKEN) from error
         # It has gone into the background before its master answers: who asked now would take it for not running.
         if not self._answers(wanted):
             raise BalancerAway("HAProxy was started, but does not answer")
 
-    def _reload(self, wanted: str, before: str) -> None:
-        """Have the master start a new worker that takes the sockets over; the old one finishes its connections."""
+    def _reload(self, frontends: Sequence[Frontend], before: str) -> None:
+        """Have the master start a new worker that takes the sockets over; the old one finishes its connections.
+
+        ``before``: the file that it runs with.
+        """
+        own = {(front.vip, front.port) for front in self._frontends(before)}
+        others, count = self.listeners() - own, self._reloads()[0]
         with contextlib.suppress(BalancerAway):  # the master ends this very connection as it starts anew
             runtime.talk(self._master, "reload")
-        if not self._answers(wanted):
-            write_durably(self._config, before)  # what it runs with is what it should start with, too
-            raise Refused(
-                f"HAProxy did not take its new configuration {self._config}; the old one goes on",
-                "is one of the ports taken by another program on the VIP?",
-            )
+        if not self._answers(text.description(frontends), count):
+            taken = [f"'{f.address}'" for f in frontends if {(vip, f.port) for vip in (f.vip, *ANY)} & others]
+            why = f"{', '.join(taken)} is taken by another program" if taken else "it does not say why"
+            raise Refused(f"HAProxy did not take its new configuration, and the old one goes on: {why}", TAKEN)
 
-    def _answers(self, wanted: str) -> bool:
-        """Wait until master and worker answer, the worker with these frontends; whether they did in time."""
+    def _reloads(self) -> tuple[int, int]:
+        return runtime.reloads(runtime.talk(self._master, "show proc"))
+
+    def _answers(self, wanted: str, reloads: int = -1) -> bool:
+        """Wait until master and worker answer, the worker with these frontends; whether they did in time.
+
+        ``reloads``: how many there had been before; the master counts those that failed since the last good one.
+        """
         deadline = time.monotonic() + RELOAD_S
         while time.monotonic() < deadline:
             with contextlib.suppress(BalancerAway):
                 if self._is_up() and runtime.field(self._ask("show info"), "description") == wanted:
                     return True
+                count, failed = self._reloads()
+                if count > reloads >= 0 and failed:
+                    return False
             _pause()
         return False
 
@@ -204,6 +245,7 @@ class HaproxyBalancer:
             if time.monotonic() > deadline:
                 raise BalancerAway("HAProxy does not end when asked to")
             _pause()
+        self._refusals.forget()
         files = (text.ROUTES, text.PEERS_SOCKET)
         for path in (self._config, self._admin, self._master, *(self._folder / name for name in files)):
             path.unlink(missing_ok=True)

@@ -146,12 +146,26 @@ class Case:
         return self.is_ready and self.is_at_work and has_been_in and is_in and all(found.up for found in known)
 
     def is_serving(self, world: World) -> bool:
-        """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none)."""
-        return self.is_ready and self.is_at_work and all(_is_in(server, world) for server in self.servers)
+        """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none).
+
+        Backends that HAProxy refuses to have do not count, as long as it has another of them.
+        """
+        known = [server for server in self.servers if not world.balancer.refused or _has_backend(server, world)]
+        is_in = all(_is_in(server, world) for server in known or self.servers)
+        return self.is_ready and self.is_at_work and is_in
+
+    def is_unserved(self, world: World) -> bool:
+        """Whether HAProxy refuses to have any of its backends."""
+        seen = world.balancer
+        return bool(seen.refused and self.servers) and not any(s.backend in seen.backends for s in self.servers)
 
     def is_offered(self, world: World) -> bool:
         """Whether others of its deployment should use it: it can serve, and is not kept out for its health."""
         return self.can_serve(world) and (self.record.care is None or self.record.care.out is None)
+
+
+def _has_backend(server: Server, world: World) -> bool:
+    return not world.balancer.running or server.backend in world.balancer.backends
 
 
 def _is_in(server: Server, world: World) -> bool:

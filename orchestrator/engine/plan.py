@@ -15,17 +15,17 @@ from orchestrator.engine import (
     care,
     ground,
     guard,
+    layouts,
     members,
     report,
     rest,
     rollout,
-    rotation,
     runtime,
     startorder,
     steps,
+    traffic,
     upgrading,
 )
-from orchestrator.engine.balance import balance
 from orchestrator.engine.case import Case, is_under_way
 from orchestrator.engine.sight import sight
 from orchestrator.engine.status import DeploymentStatus, InstanceStatus, State
@@ -37,7 +37,6 @@ from orchestrator.model.action import (
     RemoveVip,
     ResumeDomain,
     SaveInstance,
-    SetFirewall,
 )
 from orchestrator.model.making import images_of
 from orchestrator.model.names import machine_of_volume
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from orchestrator.model.action import SaveDeployment
     from orchestrator.model.names import DeploymentId, InstanceId
     from orchestrator.model.spec import Role
-    from orchestrator.model.world import World
+    from orchestrator.model.world import LayoutRefused, World
 
 SOON_S = 0.2  # a guest that is being set up is looked at so often: a look is a few cheap agent calls
 NET_S = 5.0  # everything else wakes us by an event; this is the net for a lost one
@@ -94,13 +93,14 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     """Every step that can be taken now towards the intent."""
     cases = tuple(case for record in intent.deployments for case in _decide(record, intent, world, now))
     records = tuple(case.record for case in cases)
-    instances = tuple(report.status(case, world, now) for case in cases)
+    refused = traffic.refused(intent, cases, world)
+    instances = tuple(layouts.told(report.status(c, world, now), refused.get(c.deployment.id)) for c in cases)
     kept = _kept(intent, cases, instances, world, now)
-    first = (*kept, *_saves(cases), *_balance(intent, cases, world, now), *_ground(intent, cases, world))
+    first = (*kept, *_saves(cases), *_traffic(intent, cases, world, now), *_ground(intent, cases, world))
     tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
     is_served = not any(step.track == "balancer" for step in first)
     last = (*_last(intent, records, world, now), *(_unused_vips(intent, world) if is_served else ()))
-    deployments = tuple(_deployment(record, instances, world) for record in intent.deployments)
+    deployments = tuple(_deployment(record, instances, world, refused.get(record.id)) for record in intent.deployments)
     settling = _settling_s(cases, world, now)
     nearest = (_next_look_s(cases, instances), _interval_s(intent, instances), autoscale.look_s(intent), settling)
     requeue_s = min(_requeue_s(instances, world, (*first, *tracks, *last)), *nearest)
@@ -204,34 +204,8 @@ def _track(case: Case) -> tuple[Action, ...]:
     return (*case.before, _save(case), *case.actions) if case.before else case.actions
 
 
-def _balance(intent: Intent, cases: Sequence[Case], world: World, now: float) -> list[Step]:
-    servers = tuple(server for case in cases for server in case.servers)
-    # A machine that is known to be off finishes nothing any more.
-    alive = [case for case in cases if case.seen.here.problem or not rest.is_at_rest(case.power)]
-    leaving = {key: until for case in alive for key, until in rest.leaving(case.record, case.role).items()}
-    draining = {case.deployment.id for case in cases if case.record.farewell is not None and _is_connected(case, world)}
-    served = [record for record in intent.deployments if record.wanted is Wanted.UP or record.id in draining]
-    held = frozenset(key for case in cases for key in _held(case))
-    fronts = rotation.frontends(served)
-    changes = balance(fronts, servers, world.balancer, leaving=leaving, held=held, now=now)
-    return [Step("balancer", action) for action in (*_firewall(intent, served, world), *changes)]
-
-
-def _firewall(intent: Intent, served: Sequence[DeploymentRecord], world: World) -> list[SetFirewall]:
-    """What the VIPs let in, before HAProxy listens there; its last rules go when no deployment is left."""
-    wanted = guard.firewall(intent.deployments, served, world.balancer.vips - world.balancer.added)
-    is_so = world.balancer.firewall == (wanted.fingerprint if wanted is not None else "")
-    return [] if is_so or world.balancer.problem else [SetFirewall(wanted)]
-
-
-def _held(case: Case) -> list[tuple[str, str]]:
-    """The servers of an instance that is kept out of rotation for its health."""
-    is_out = case.record.care is not None and case.record.care.out is not None
-    return [(server.backend, server.name) for server in case.servers] if is_out else []
-
-
-def _is_connected(case: Case, world: World) -> bool:
-    return any(key in world.balancer.servers for key in rest.leaving(case.record, case.role))
+def _traffic(intent: Intent, cases: Sequence[Case], world: World, now: float) -> list[Step]:
+    return [Step("balancer", action) for action in traffic.changes(intent, cases, world, now)]
 
 
 def _ground(intent: Intent, cases: Sequence[Case], world: World) -> list[Step]:
@@ -302,7 +276,18 @@ def _tidy(intent: Intent, records: Sequence[InstanceRecord], world: World) -> li
     ]
 
 
-def _deployment(record: DeploymentRecord, instances: Sequence[InstanceStatus], world: World) -> DeploymentStatus:
+def _deployment(
+    record: DeploymentRecord, instances: Sequence[InstanceStatus], world: World, refused: LayoutRefused | None
+) -> DeploymentStatus:
+    status = _as_asked(record, instances, world)
+    if refused is None or status.state not in {"ready", "working"}:
+        return status
+    # HAProxy may refuse something once: another try tells.
+    is_settled = status.settled and refused.tries >= layouts.MEANT
+    return DeploymentStatus(record.id, "failed" if is_settled else "working", is_settled, layouts.words(refused))
+
+
+def _as_asked(record: DeploymentRecord, instances: Sequence[InstanceStatus], world: World) -> DeploymentStatus:
     own = [status for status in instances if status.record.id.deployment == record.id]
     if record.wanted in LEAVING:
         away = [host.problem for host in world.hosts.values() if host.problem]

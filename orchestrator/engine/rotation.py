@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from orchestrator.model.record import DeploymentRecord, InstanceRecord
 
+FORM = 2  # of HAProxy's file: it is written anew when what is in it beside frontends and servers has changed
+
 
 def backend_name(deployment: DeploymentId, role: str, endpoint: Endpoint, ordinal: int) -> str:
     """The backend of an endpoint; an instance endpoint has one for each ordinal."""
@@ -109,7 +111,7 @@ def signature(ways: Mapping[str, str]) -> str:
 
 def fingerprint(wanted: Iterable[Frontend], members: Iterable[Server]) -> str:
     """Identifies a whole file of HAProxy's: frontends and the servers that it starts with."""
-    whole = (tuple(wanted), tuple(sorted(members, key=lambda s: (s.backend, s.name))))
+    whole = (FORM, tuple(wanted), tuple(sorted(members, key=lambda s: (s.backend, s.name))))
     return _short(whole)
 
 

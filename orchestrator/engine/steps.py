@@ -125,7 +125,8 @@ def progress(case: Case, world: World, now: float) -> Case:
         return case
     guest, console = guest_of(case, world), world.consoles.get(case.machine, ())
     record = advance(case.record, power=case.power, guest=guest, timeout_s=case.role.ready.timeout_s, now=now)
-    if record.farewell is None and record.wanted is Wanted.UP and not startorder.is_held(record):
+    is_on_its_way = record.farewell is None and record.wanted is Wanted.UP and not startorder.is_held(record)
+    if is_on_its_way and not replace(case, record=record).is_unserved(world):
         record = fail(record, power=case.power, guest=guest, console=console, trouble=trouble(case, world), now=now)
     moved = replace(case, record=record)
     if moved.is_serving(world) and record.timeline.rotation is None:

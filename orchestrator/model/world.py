@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from ipaddress import IPv4Network
 
+    from orchestrator.model.action import Frontend
     from orchestrator.model.load import Load
     from orchestrator.model.names import DeploymentId, InstanceId, MachineId
     from orchestrator.model.pulse import Pulse
@@ -275,6 +276,22 @@ class CpuSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class LayoutRefused:
+    """What HAProxy said against frontends that it was asked to run with, in ``words``; ``hint``: what may help.
+
+    ``backends``: those that its words are about, none if they name none. ``since``, ``at``: the first and the last of
+    ``tries``, in Unix seconds.
+    """
+
+    words: str
+    hint: str
+    backends: tuple[str, ...]
+    since: float
+    at: float
+    tries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class BalancerSeen:
     """HAProxy.
 
@@ -283,7 +300,8 @@ class BalancerSeen:
     asked, "" if it could.
     ``vips``: every address of the interface, ``added``: those that are there by us. ``left``: connections of processes
     that a reload has replaced.
-    ``firewall``: the fingerprint of the one in front of the VIPs, "" if there is none.
+    ``firewall``: the fingerprint of the one in front of the VIPs, "" if there is none. ``frontends``: those of the
+    file. ``refused``: layouts that it did not take when it was asked to the last time.
     """
 
     running: bool = False
@@ -297,6 +315,8 @@ class BalancerSeen:
     added: frozenset[str] = frozenset()
     left: int = 0
     firewall: str = ""
+    frontends: tuple[Frontend, ...] = ()
+    refused: Mapping[str, LayoutRefused] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

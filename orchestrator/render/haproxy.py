@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.model.spec import Protocol
 from orchestrator.model.traffic import Balance, Sticky
+from orchestrator.render.layouts import frontend_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +53,7 @@ def config_text(frontends: Sequence[Frontend], servers: Sequence[Server]) -> str
         f"    stats socket unix@{ADMIN_SOCKET} mode 600 level admin expose-fd listeners",
         "    localpeer vmrole",
         f"    hard-stop-after {LAST_S}s",
+        *frontend_lines(frontends),
         "defaults",
         "    timeout connect 2s",
         "    timeout http-request 30s",
@@ -250,6 +252,21 @@ def uri(text: str) -> str:
     if not _URI.fullmatch(text):
         raise ValueError(f"not a path for HAProxy: {text!r}")
     return text
+
+
+def alerts(said: str) -> str:
+    """What HAProxy has against a file, in its own words, without what it says of every one."""
+    rows = [match[1] for match in re.finditer(r"^\[ALERT\] .*? : (.*)$", said, re.MULTILINE)]
+    told = [row.removeprefix("config : ") for row in rows if not re.search("rrors? ?(\\(s\\) )?found in", row)]
+    return "; ".join(told) or said.strip()
+
+
+def blamed(frontends: Sequence[Frontend], config: str, said: str) -> tuple[str, ...]:
+    """The backends that HAProxy's words about a file are about: it names a line, or a section. None if it does not."""
+    rows, numbers = config.splitlines(), re.findall(r"\.cfg:([0-9]+)", said)
+    heads = [next((row for row in reversed(rows[: int(n)]) if row[:1].strip() and row[0] != "#"), "") for n in numbers]
+    named = {head.partition(" ")[2] for head in heads} | set(re.findall(r"'([^' ]+)'", said))
+    return tuple(front.name for front in frontends if {front.name, front.address} & named)
 
 
 def saved_fingerprint(text: str) -> str:

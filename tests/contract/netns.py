@@ -58,6 +58,9 @@ class Namespace:
     def connect(self, address: str, port: int, *, source: str = "") -> socket.socket:
         return self.inside(lambda: socket.create_connection((address, port), timeout=10, source_address=(source, 0)))
 
+    def listening(self, address: str, port: int) -> socket.socket:
+        return self.inside(lambda: socket.create_server((address, port)))
+
     def get(self, address: str, port: int, path: str = "/", *, headers: str = "", source: str = "") -> str:
         """The body of an answer, or "NNN" of a bad one."""
         answer = answered(self, address, port, path, headers=headers, source=source)

@@ -159,11 +159,31 @@ class BalancerContract:
             running.configure([bad], [])
         seen = running.observe()
         assert (seen.running, seen.layout, set(seen.servers)) == (True, layout([FRONT]), keys(ONE))
+        assert (seen.frontends, seen.saved) == ((FRONT,), fingerprint([FRONT], [ONE]))
+
+    def test_what_was_refused_is_remembered_until_it_is_taken(self, running):
+        bad = replace(OTHER, vip=VIP2)
+        for tries in (1, 2):
+            with pytest.raises(Refused) as caught:
+                running.configure([FRONT, bad], [ONE])
+            found = running.observe().refused[layout([FRONT, bad])]
+            assert (found.tries, found.words) == (tries, caught.value.message)
+            assert found.since <= found.at
+        running.save([FRONT], [ONE, TWO])
+        running.add_server(TWO, FRONT)
+        running.remove_server(ONE.backend, ONE.name)
+        seen = running.observe()
+        assert (seen.frontends, set(seen.servers), set(seen.refused)) == ((FRONT,), keys(TWO), {layout([FRONT, bad])})
+        running.add_vip(VIP2)
+        running.configure([FRONT, bad], [TWO])
+        seen = running.observe()
+        assert (seen.frontends, dict(seen.refused)) == ((FRONT, bad), {})
 
     def test_what_cannot_start_is_refused(self, balancer):
         with pytest.raises(Refused):
             balancer.configure([FRONT], [])
-        assert not balancer.observe().running
+        seen = balancer.observe()
+        assert (seen.running, seen.frontends, set(seen.refused)) == (False, (), {layout([FRONT])})
 
     def test_stopping_twice(self, running):
         for _again in range(2):

@@ -1,5 +1,6 @@
 """HAProxy in memory: frontends, servers, addresses, and the file for its next start."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.errors import BalancerAway, Refused
 from orchestrator.model.action import Frontend, Server
 from orchestrator.model.guard import Firewall
-from orchestrator.model.world import BackendSeen, BalancerSeen, ServerSeen, ServerState
+from orchestrator.model.world import BackendSeen, BalancerSeen, LayoutRefused, ServerSeen, ServerState
 
 from .faults import Faults
 
@@ -19,11 +20,14 @@ class FakeBalancer:
 
     ``sessions`` and, by backend, ``requests``: set by tests; a reload leaves sessions to a process that goes on beside
     the new one, and ``left`` says how many those are. ``down``, set by tests: names of servers of which HAProxy's own
-    checks fail; ``own``: addresses that nobody has added.
+    checks fail; ``own``: addresses that nobody has added; ``refuses``: backends that it does not take, and its words.
     """
 
-    def __init__(self, faults: Faults | None = None) -> None:
+    def __init__(self, faults: Faults | None = None, now: Callable[[], float] = time.time) -> None:
         self._faults = faults or Faults()
+        self._now = now
+        self.refuses: dict[str, str] = {}
+        self.refused: dict[str, LayoutRefused] = {}
         self.is_away = False
         self.is_running = False
         self.vips: set[str] = set()
@@ -55,7 +59,7 @@ class FakeBalancer:
         wall = self.firewall.fingerprint if self.firewall is not None else ""
         if not self.is_running:
             own, added = frozenset(self.vips | self.own), frozenset(self.vips)
-            return BalancerSeen(saved=saved, vips=own, added=added, firewall=wall)
+            return replace(BalancerSeen(saved=saved, vips=own, added=added, firewall=wall), **self._kept())
         servers = {
             key: ServerSeen("", 0, ServerState.DRAIN, True, count)
             for key, count in self.sessions.items()
@@ -77,7 +81,11 @@ class FakeBalancer:
         }
         vips = frozenset(self.vips | self.own)
         known = BalancerSeen(True, layout(self.frontends), saved, servers, vips, routes=turned, backends=figures)
-        return replace(known, added=frozenset(self.vips), left=self.left, firewall=wall)
+        return replace(known, added=frozenset(self.vips), left=self.left, firewall=wall, **self._kept())
+
+    def _kept(self) -> dict:
+        """What is in its folder."""
+        return {"frontends": self._file[0] if self._file else (), "refused": dict(self.refused)}
 
     def _effect(self, name: str, subject: str = "") -> None:
         if self.is_away:
@@ -86,6 +94,24 @@ class FakeBalancer:
 
     def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._effect("configure")
+        before = self._file
+        try:
+            self._configure(frontends, servers)
+        except Refused as error:
+            self._file = before
+            self._refuse(layout(frontends), error, [f.name for f in frontends if f"'{f.name}'" in error.message])
+            raise
+        self.refused.pop(layout(frontends), None)
+
+    def _refuse(self, wanted: str, error: Refused, backends: Sequence[str]) -> None:
+        now, before = self._now(), self.refused.get(wanted)
+        since, tries = (before.since, before.tries + 1) if before else (now, 1)
+        self.refused[wanted] = LayoutRefused(error.message, error.hint, tuple(backends), since, now, tries)
+
+    def _configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
+        for front in frontends:
+            if front.name in self.refuses:
+                raise Refused(self.refuses[front.name])
         fronts = {front.name for front in frontends}
         if any(server.backend not in fronts for server in servers):
             raise Refused("a server without a backend")
@@ -116,6 +142,7 @@ class FakeBalancer:
         self._effect("stop")
         self.kill()
         self._file = None
+        self.refused = {}
 
     def set_firewall(self, firewall: Firewall | None) -> None:
         self._effect("set_firewall")

@@ -57,7 +57,7 @@ class FakeWorld:
         self.scripts: dict[str, Script] = {}
         self.images: dict[str, Script] = {}
         self.store = FakeStore(OWNER, self.faults)
-        self.balancer = FakeBalancer(self.faults)
+        self.balancer = FakeBalancer(self.faults, self.clock.now)
         self.secrets = FakeSecrets()
         self.board = FakeBoard()
         self.guests = FakeGuests(self.clock, self.script)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.engine.balance import balance
+from orchestrator.engine.balance import Parting, balance
 from orchestrator.engine.rotation import fingerprint, frontends, layout, routes, servers, signature
 from orchestrator.model.action import (
     AddServer,
@@ -28,8 +28,8 @@ FRONTS = frontends([deployment(service(role()))])
 ONE, TWO = (Server(FRONTS[0].name, f"web-{n}.g1", f"198.18.0.{10 + n}", 8080) for n in range(2))
 
 
-def steps_of(wanted, members, seen, *, leaving=None, held=frozenset(), now=NOW):
-    return balance(wanted, members, seen, leaving=leaving or {}, held=held, now=now)
+def steps_of(wanted, members, seen, *, leaving=None, held=frozenset(), is_troubled=False, now=NOW):
+    return balance(wanted, members, seen, Parting(leaving or {}, held), is_troubled=is_troubled, now=now)
 
 
 def serving(*members: Server, **changes: object) -> BalancerSeen:
