@@ -17,6 +17,7 @@ from cryptography.x509 import load_pem_x509_certificates
 if TYPE_CHECKING:
     from orchestrator.model.secret import Secret
 
+PEM, DER = b"-----BEGIN CERTIFICATE-----", b"\x30"
 WANTED = "certificate, chain and key, in PEM"
 
 
@@ -37,6 +38,16 @@ def wrong_certificate(value: Secret) -> str:
     if _bytes(key.public_key()) != _bytes(public):
         return "has a key that is not of its first certificate"
     return _refused(value)
+
+
+def without_certificate(value: Secret, *, is_authority: bool) -> str:
+    """Why a value can be no certificate of a setup; "" if it can. Whether a system takes it, its rendering tells.
+
+    A certificate of an instance's own may be PKCS #12, which is DER: it begins with a SEQUENCE.
+    """
+    if PEM in value.reveal() or (not is_authority and value.reveal().startswith(DER)):
+        return ""
+    return f"holds no certificate: it must be PEM{'' if is_authority else ', or for Windows PKCS #12'}"
 
 
 def _refused(value: Secret) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
-from orchestrator.config.certificates import wrong_certificate
+from orchestrator.config.certificates import without_certificate, wrong_certificate
+from orchestrator.config.reading import path_text
 from orchestrator.config.servicefile import line_of
+from orchestrator.config.written import written
 from orchestrator.errors import InvalidInput, Problem
-from orchestrator.model.secret import MAX_BYTES, Secret, SecretRef
+from orchestrator.model.secret import MAX_BYTES, Secret, SecretRef, line_of_secret
 from orchestrator.model.secretrefs import refs, with_refs
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     Lookup = Callable[[str], Secret | None]
 
+ONE_LINE = "is not one line of printable characters"
+_OF_ONE_LINE = {"password", "password_hash", "administrator_password", "license_key"}
 HINT = "nothing was changed; `vmrole secret --help` tells where a secret can be"
 
 
@@ -37,8 +41,8 @@ def resolved(
         if ref.source not in found:
             found[ref.source] = _checked(_read(ref.source, file.parent, env, stored))
         value = found[ref.source]
-        if wrong := value if isinstance(value, str) else _misused(path, value):
-            problems.append(_problem(file, path, f"the secret {ref.source} {wrong}"))
+        if wrong := value if isinstance(value, str) else _misused(path, value, service):
+            problems.append(_problem(file, written(path, service), f"the secret {ref.source} {wrong}"))
     if problems:
         raise InvalidInput(str(file), tuple(problems), HINT)
     values = {source: value for source, value in found.items() if isinstance(value, Secret)}
@@ -47,9 +51,13 @@ def resolved(
     return known, {keys[source]: value for source, value in values.items()}
 
 
-def _misused(path: Path_, value: Secret) -> str:
+def _misused(path: Path_, value: Secret, service: Service) -> str:
     """Why a value cannot be what it is to be at its place; "" if it can, or if only the guest will tell."""
-    return wrong_certificate(value) if path[-2:] == ("tls", "certificate") else ""
+    if path[-2:] == ("tls", "certificate"):
+        return wrong_certificate(value)
+    if path[2:4] == ("setup", "certificates") and path[5:] == ("content",):
+        return without_certificate(value, is_authority=written(path, service)[3] == "trusted_certificates")
+    return "" if path[-1] not in _OF_ONE_LINE or line_of_secret(value.reveal()) else ONE_LINE
 
 
 def _read(source: str, folder: Path, env: Mapping[str, str], stored: Lookup) -> Secret | str:
@@ -86,7 +94,4 @@ def unfit(value: Secret) -> str:
 
 
 def _problem(file: Path, path: Path_, message: str) -> Problem:
-    if path[2:5:2] == ("endpoints", "traffic"):  # in the file its fields are the endpoint's own
-        path = (*path[:4], *path[5:])
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-    return Problem(text, message, line_of(file.read_bytes().decode(errors="surrogateescape"), path))
+    return Problem(path_text(path), message, line_of(file.read_bytes().decode(errors="surrogateescape"), path))

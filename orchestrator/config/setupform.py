@@ -6,12 +6,13 @@ import base64
 import json
 import re
 from collections import Counter
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
 from lxml import etree
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from orchestrator.config.fields import STRICT, USER, Line, Mode, Owner, line_or_words
+from orchestrator.config.fields import STRICT, Line, Mode, Owner, line_or_words
 from orchestrator.config.quantities import bounded, seconds
 from orchestrator.config.secretform import SecretForm, Source
 from orchestrator.config.userdata import UserData
@@ -23,26 +24,35 @@ if TYPE_CHECKING:
 
 MAX_ITEMS = 1000
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_GROUP = re.compile(USER)
+# What Windows has, which is more than Linux has: which of the two it is for, only the image tells (engine/suitability).
+_OF_WINDOWS = r"""(?![ .-])[^\x00-\x1f\x7f"/\\\[\]:;|=,+*?<>@]{1,%d}(?<![ .])"""
+ACCOUNT = re.compile(_OF_WINDOWS % 32)
+GROUP = re.compile(_OF_WINDOWS % 256)
 _HASH = re.compile(r"\$[0-9a-z]{1,4}\$[!-9;-~]{1,200}")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,39}(?:/[A-Za-z0-9_+-]{1,40}){0,2}")
 _LOCALE = re.compile(r"[A-Za-z]{1,8}(?:_[A-Za-z]{2,8})?(?:\.[A-Za-z0-9-]{1,20})?(?:@[a-z]{1,20})?")
 _LAYOUT = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_/-]{0,199}(?:=[A-Za-z0-9.+:~_-]{1,200})?")
 _SERVER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,252}[A-Za-z0-9])?")
-_DNS_SERVER = re.compile(r"[0-9a-fA-F:.]{2,45}")
 _CERTIFICATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 PEM = "-----BEGIN CERTIFICATE-----"
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
     def check(text: str) -> str:
-        if not pattern.fullmatch(text):
+        if not pattern.fullmatch(text) or not text.isprintable():
             raise ValueError(f"must be {what}, got {text!r:.60}")
         return text
 
     return AfterValidator(check)
+
+
+def _address(text: str) -> str:
+    try:
+        ip_address(text)
+    except ValueError as error:
+        raise ValueError(f"must be an IP address, got {text!r:.60}") from error
+    return text
 
 
 def _absolute(text: str) -> str:
@@ -158,9 +168,9 @@ class CommandForm(_Form):
 class UserForm(_Form):
     """An account."""
 
-    name: Annotated[str, _matching(_ACCOUNT, "an account's name, of a-z, 0-9, _ and -")]
+    name: Annotated[str, _matching(ACCOUNT, "an account's name")]
     full_name: Line = ""
-    groups: list[Annotated[str, _matching(_GROUP, "a group's name, of a-z, 0-9, _ and -")]] = []
+    groups: list[Annotated[str, _matching(GROUP, "a group's name")]] = []
     password: Password = None
     password_hash: LineOrSecret | None = None
     ssh_authorized_keys: list[Line] = []
@@ -247,7 +257,7 @@ class NtpForm(_Form):
 class DnsForm(_Form):
     """Whom to ask for names in place of the deployment's own network, and where names are looked for."""
 
-    servers: list[Annotated[str, _matching(_DNS_SERVER, "an IP address")]] = []
+    servers: list[Annotated[str, AfterValidator(_address)]] = []
     search: list[Server] = []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from orchestrator.model.setup import Shell, When
@@ -11,11 +12,13 @@ from orchestrator.model.winpath import has_drive
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.model.setup import Setup
+    from orchestrator.model.setup import Setup, User
     from orchestrator.model.spec import Role
 
 Path = tuple[str | int, ...]
 _FIELDS = {When.FIRST_BOOT: "run", When.EVERY_BOOT: "run_every_boot", When.START_UP: "startup_tasks"}
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_GROUP = re.compile(r"[a-z_][a-z0-9_-]*|[0-9]{1,10}")
 PEM = "-----BEGIN CERTIFICATE-----"
 
 
@@ -36,6 +39,8 @@ def not_on_linux(setup: Setup) -> Iterator[tuple[Path, str]]:
         for number, command in enumerate(commands):
             if command.shell is Shell.POWERSHELL:
                 yield (field, number), "is for PowerShell, and the image is no Windows"
+    for number, user in enumerate(setup.users):
+        yield from ((("users", number, *path), why) for path, why in _user(user))
     only = {"domain_join": setup.join, "license_key": setup.license_key, "unattend": setup.unattend}
     for field, value in only.items():
         if value:
@@ -48,3 +53,11 @@ def not_on_linux(setup: Setup) -> Iterator[tuple[Path, str]]:
                 ("certificates", number),
                 "is PKCS #12, or has a password: on Linux it must be PEM, and its key in clear",
             )
+
+
+def _user(user: User) -> Iterator[tuple[Path, str]]:
+    if not _ACCOUNT.fullmatch(user.name):
+        yield ("name",), f"{user.name!r} can be no account of Linux: of a-z, 0-9, _ and -, up to 32, no digit first"
+    for number, group in enumerate(user.groups):
+        if not _GROUP.fullmatch(group):
+            yield ("groups", number), f"{group!r:.60} can be no group of Linux: of a-z, 0-9, _ and -, no digit first"

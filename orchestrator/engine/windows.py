@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from orchestrator.engine import template
 from orchestrator.model.names import InstanceId
 from orchestrator.model.spec import WINDOWS, DiskKind, Platform
 from orchestrator.model.winpath import mount_problem, order
@@ -38,11 +39,10 @@ def unfit(record: DeploymentRecord, checks: Check) -> list[tuple[Path, str]]:
 
 
 def _role(record: DeploymentRecord, role: Role) -> Iterator[tuple[Path, str]]:
-    longest = InstanceId(record.id, role.name, max(record.ordinals(role.name), default=0)).name
     rule = "a Windows computer's name has 1 to 15 letters, digits and - (not at an end), and not digits only"
-    hostname = role.setup.hostname
-    if "{{" not in hostname and not _IS_NAME.fullmatch(hostname or longest):
-        yield ("setup", "hostname"), f"{hostname or longest!r}: {rule}"
+    longest = _computer(record, role)
+    if not _IS_NAME.fullmatch(longest):
+        yield ("setup", "hostname"), f"{longest!r}: {rule}"
     taken: dict[tuple[str, ...], str] = {}
     for disk in role.disks:
         kind = "volumes" if disk.kind is DiskKind.VOLUME else "local_storage"
@@ -50,6 +50,14 @@ def _role(record: DeploymentRecord, role: Role) -> Iterator[tuple[Path, str]]:
         other = taken.setdefault(order(disk.mount), disk.name)
         if other != disk.name:
             yield (kind, disk.name, "mount"), f"{disk.mount} is taken: to Windows it is where {other} is mounted"
+
+
+def _computer(record: DeploymentRecord, role: Role) -> str:
+    """The name of the role's last instance, which is its longest."""
+    last = InstanceId(record.id, role.name, max(record.ordinals(role.name), default=0))
+    own = (record.id.service, record.id.slot, role.name, last.name, str(last.ordinal))
+    found = dict(zip(template.OWN, own, strict=False))
+    return template.lenient(role.setup.hostname, found) or last.name
 
 
 def _disk(disk: Disk) -> Iterator[tuple[str, str]]:
@@ -66,8 +74,12 @@ def _setup(setup: Setup) -> Iterator[tuple[Path, str]]:
         if getattr(setup, field):
             yield ("packages" if field == "packages" else "user_data",), "is for Linux, and the image is Windows"
     if setup.administrator_password is None and not any(user.is_admin for user in setup.users):
-        why = "Windows' first start asks for an administrator: give this, or a user with is_admin and a password"
-        yield ("administrator_password",), why
+        why = "is missing: Windows' first start asks for an administrator. Give this, or a user with `admin: true`"
+        yield ("administrator",), why
+    own = [certificate for certificate in setup.certificates if not certificate.is_root]
+    for number, certificate in enumerate(own):
+        if isinstance(certificate.content, str) and "PRIVATE KEY-----" in certificate.content:
+            yield ("certificates", number), "is PEM with a private key: Windows takes the two as one PKCS #12 file"
     for number, user in enumerate(setup.users):
         yield from ((("users", number, *path), why) for path, why in _user(user))
     if isinstance(setup.license_key, str) and setup.license_key and not _KEY.fullmatch(setup.license_key):
@@ -77,6 +89,8 @@ def _setup(setup: Setup) -> Iterator[tuple[Path, str]]:
 def _user(user: User) -> Iterator[tuple[Path, str]]:
     if not _ACCOUNT.fullmatch(user.name) or user.name.lower() in {"administrator", "guest"}:
         yield ("name",), f'{user.name!r} can be no account of Windows: 1 to 20 characters, none of "/\\[]:;|=,+*?<>@'
+    if user.shell:
+        yield ("shell",), "is for Linux, and the image is Windows"
     if user.password is None:
         yield ("password",), "is needed on Windows, in clear (in a secret): it knows no hashes of Linux"
     if user.ssh_authorized_keys and not user.is_admin:

@@ -47,3 +47,9 @@ class SecretRef:
 
     source: str
     key: str = ""
+
+
+def line_of_secret(value: bytes) -> str:
+    """A secret of one line: the newline that files end with is not part of it. "" of what is no printable line."""
+    text = value.decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+    return text if text.isprintable() else ""

@@ -13,7 +13,7 @@ from email.mime.multipart import MIMEMultipart
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Refused
-from orchestrator.model.secret import SecretRef
+from orchestrator.model.secret import SecretRef, line_of_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ def _config(setup: Setup, reveal: Reveal) -> dict[str, object]:
 def _user(user: User, reveal: Reveal) -> dict[str, object]:
     hashed = user.password_hash
     if isinstance(hashed, SecretRef):
-        hashed = _line(hashed, f"the password hash of user {user.name}", reveal)
+        hashed = secret_line(hashed, f"the password hash of user {user.name}", reveal)
     entry: dict[str, object] = {
         "name": user.name,
         "gecos": user.full_name,
@@ -123,16 +123,16 @@ def _passwords(setup: Setup, reveal: Reveal) -> list[dict[str, str]]:
     """For chpasswd and not in ``users``: so an account that is in the image already gets it, too."""
     asked = [("root", setup.administrator_password), *((user.name, user.password) for user in setup.users)]
     return [
-        {"name": name, "type": "text", "password": _line(secret, f"the password of {name}", reveal)}
+        {"name": name, "type": "text", "password": secret_line(secret, f"the password of {name}", reveal)}
         for name, secret in asked
         if secret is not None
     ]
 
 
-def _line(secret: SecretRef, what: str, reveal: Reveal) -> str:
-    """A secret of one line: the newline that files end with is not part of it. Raises Refused."""
-    text = reveal(secret).decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
-    if not text or not text.isprintable():
+def secret_line(secret: SecretRef, what: str, reveal: Reveal) -> str:
+    """A secret of one line. Raises Refused."""
+    text = line_of_secret(reveal(secret))
+    if not text:
         raise Refused(f"{what} ({secret.source}) is not one line of printable characters", "mend it, then try again")
     return text
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import Refused
 from orchestrator.render.answerfile import Component, Setting, document, flag, hidden, items, parsed
+from orchestrator.render.cloudconfig import secret_line
 from orchestrator.render.winlocale import windows_keyboard, windows_locale
 from orchestrator.render.winscript import PLAN, SCRIPT, SCRIPT_NAME, plan
 from orchestrator.render.winzones import windows_zone
@@ -214,10 +215,5 @@ def _account(user: User, reveal: Reveal) -> tuple[Setting, ...]:
 
 
 def _text(value: str | SecretRef, reveal: Reveal) -> str:
-    """A text that may be secret. Raises Refused when a secret is no text."""
-    if isinstance(value, str):
-        return value
-    try:
-        return reveal(value).decode()
-    except UnicodeDecodeError as error:
-        raise Refused(f"the secret {value.source} is not text", "Windows takes text in UTF-8 here") from error
+    """A text that may be secret. Raises Refused when a secret is no line of text."""
+    return value if isinstance(value, str) else secret_line(value, "a secret of setup", reveal)

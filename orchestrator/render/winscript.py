@@ -12,12 +12,14 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator.engine import runtime
+from orchestrator.errors import Refused
 from orchestrator.model.setup import Shell
 from orchestrator.model.winpath import windows_path
+from orchestrator.render.cloudconfig import secret_line
 from orchestrator.render.windisks import FUNCTIONS, planned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from orchestrator.model.record import InstanceRecord
     from orchestrator.model.secret import SecretRef
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 FOLDER = r"C:\ProgramData\vmrole"
 PLAN, SCRIPT_NAME = "vmrole.json", "vmrole.ps1"
+ONE_FILE = "one PKCS #12 file, as `openssl pkcs12 -export` makes it"
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?\s-----END CERTIFICATE-----", re.DOTALL)
 _PLAIN = re.compile(r"\S+")
 _BEFORE_A_QUOTE = re.compile(r'(\\*)"')
 _AT_THE_END = re.compile(r"(\\+)$")
@@ -43,7 +47,7 @@ def plan(record: InstanceRecord, runtime_text: str, reveal: Reveal) -> bytes:
         "keys": sorted({*setup.ssh_authorized_keys, *(k for u in setup.users for k in u.ssh_authorized_keys)}),
         "ports": list(record.machine.ports),
         "ntp": " ".join(setup.ntp_servers),
-        "certificates": [_certificate(certificate, reveal) for certificate in setup.certificates],
+        "certificates": [one for certificate in setup.certificates for one in _certificates(certificate, reveal)],
         "commands": [_command(number, command) for number, command in enumerate(setup.commands, 1)],
     }
     return json.dumps(told, indent=1).encode("ascii")
@@ -64,16 +68,32 @@ def _told(text: str) -> list[dict[str, object]]:
     ]
 
 
-def _certificate(certificate: Certificate, reveal: Reveal) -> dict[str, object]:
-    content = reveal(certificate.content) if not isinstance(certificate.content, str) else certificate.content.encode()
-    password = reveal(certificate.password).decode() if certificate.password is not None else ""
-    store = "Root" if certificate.is_root else "My"
-    return {
-        "name": certificate.name,
-        "content": base64.b64encode(content).decode(),
-        "password": password,
-        "store": store,
-    }
+def _certificates(certificate: Certificate, reveal: Reveal) -> Iterator[dict[str, object]]:
+    """Of PEM one by one, as Windows takes one of a file: the first is the instance's own, the rest lead to its root.
+
+    Raises Refused of PEM with a private key, which Windows would leave aside without a word.
+    """
+    name, content = certificate.name, _content(certificate, reveal)
+    found = [match[0] for match in _PEM.finditer(content.replace(b"\r\n", b"\n"))]
+    if found and b"PRIVATE KEY-----" in content:
+        raise Refused(f"certificate {name} is PEM with a private key", f"Windows takes the two as {ONE_FILE}")
+    rest = "Root" if certificate.is_root else "CA"
+    for number, pem in enumerate(found):
+        store = rest if number else "Root" if certificate.is_root else "My"
+        yield {"name": name, "content": base64.b64encode(pem + b"\n").decode(), "password": "", "store": store}
+    if not found:
+        password = certificate.password and secret_line(certificate.password, f"the password of {name}", reveal)
+        encoded = base64.b64encode(content).decode()
+        store = "Root" if certificate.is_root else "My"
+        yield {"name": name, "content": encoded, "password": password or "", "store": store}
+
+
+def _content(certificate: Certificate, reveal: Reveal) -> bytes:
+    """The bytes of a certificate; what is no text is in the record as base64."""
+    content = certificate.content
+    if not isinstance(content, str):
+        return reveal(content)
+    return content.encode() if "-----BEGIN " in content else base64.b64decode(content)
 
 
 def _command(number: int, command: Command) -> dict[str, object]:

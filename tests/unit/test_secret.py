@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import TypeAdapter
 
 from orchestrator.config.secrets import resolved
+from orchestrator.config.servicefile import load
 from orchestrator.errors import InvalidInput
 from orchestrator.model.secret import MAX_BYTES, Secret, SecretRef
 from orchestrator.model.secretrefs import refs, with_refs
@@ -35,6 +36,7 @@ SETUP = Setup(
     license_key=REF,
 )
 WANTED = service(role(setup=SETUP, ready=Ready(ssh_key=REF)))
+WITHOUT_CERTIFICATE = service(role(setup=replace(SETUP, certificates=()), ready=Ready(ssh_key=REF)))
 PLACES = {
     "files.1.content", "users.0.password", "users.0.password_hash", "administrator_password", "certificates.0.content",
     "certificates.0.password", "join.password", "license_key",
@@ -100,9 +102,50 @@ def test_all_that_cannot_be_read_is_told_at_once_with_its_path(tmp_path):
     bad = ["file:none", "file:.", "file:large", "file:empty", "env:NONE", "store:none"]
     with pytest.raises(InvalidInput) as told:
         read(tmp_path, of(*bad, "file:full", "env:SET"), SET=CANARY)
-    assert [p.path for p in told.value.problems] == [f"roles.web.setup.files[{n}].content" for n in range(6)]
+    assert [p.path for p in told.value.problems] == [f"roles.web.setup.files[{n}].secret" for n in range(6)]
     assert all(source in problem.message for source, problem in zip(bad, told.value.problems, strict=True))
     assert CANARY not in told.value.message
+
+
+def test_a_problem_has_the_files_own_path(tmp_path):
+    file = tmp_path / "hello.yaml"
+    setup = {
+        "files": "[{path: /a, content: b}, {path: /b, secret: env:X}]",
+        "users": "[{name: a, password: {secret: env:X}}, {name: b, password_hash: {secret: env:X}}]",
+        "administrator": "{password: {secret: env:X}}",
+        "certificates": "[{name: a, secret: env:X, password: {secret: env:X}}]",
+        "trusted_certificates": "[{name: b, secret: env:X}]",
+        "domain_join": "{domain: d, user: u, password: {secret: env:X}}",
+        "license_key": "{secret: env:X}",
+    }
+    lines = "".join(f"\n      {key}: {value}" for key, value in setup.items())
+    ready = "ready: {via: ssh, ssh: {user: u, key: {secret: env:X}}}"
+    file.write_text(f"service: s\nroles:\n  web:\n    image: i\n    {ready}\n    setup:{lines}\n")
+    with pytest.raises(InvalidInput) as told:
+        read(tmp_path, load(file, lambda _image: ""))
+    places = [(p.path.removeprefix("roles.web."), p.line) for p in told.value.problems]
+    assert sorted(places, key=lambda place: place[1]) == [
+        ("ready.ssh.key", 5), ("setup.files[1].secret", 7), ("setup.users[0].password", 8),
+        ("setup.users[1].password_hash", 8), ("setup.administrator.password", 9), ("setup.certificates[0].secret", 10),
+        ("setup.certificates[0].password", 10), ("setup.trusted_certificates[0].secret", 11),
+        ("setup.domain_join.password", 12), ("setup.license_key", 13),
+    ]  # fmt: skip
+
+
+def test_what_can_be_no_password_and_no_certificate_is_told_before(tmp_path):
+    given = {"PEM": "-----BEGIN CERTIFICATE-----", "DER": "0x", "LINE": "word\r\n", "LINES": "a\nb\n", "EMPTY": "\n"}
+    users = tuple(User(f"u{n}", password=SecretRef(f"env:{n}")) for n in ("LINE", "LINES", "EMPTY"))
+    own = tuple(Certificate(n, SecretRef(f"env:{n}")) for n in ("PEM", "DER", "LINE"))
+    roots = tuple(Certificate(f"r{n}", SecretRef(f"env:{n}"), is_root=True) for n in ("PEM", "DER"))
+    wanted = service(role(setup=Setup(users=users, certificates=(*own, *roots))))
+    with pytest.raises(InvalidInput) as told:
+        read(tmp_path, wanted, **given)
+    assert [(p.path.removeprefix("roles.web.setup."), p.message.split(" ", 3)[3]) for p in told.value.problems] == [
+        ("users[1].password", "is not one line of printable characters"),
+        ("users[2].password", "is not one line of printable characters"),
+        ("certificates[2].secret", "holds no certificate: it must be PEM, or for Windows PKCS #12"),
+        ("trusted_certificates[1].secret", "holds no certificate: it must be PEM"),
+    ]
 
 
 NOT_READ = "that can be read: it must be certificate, chain and key, in PEM"
@@ -156,7 +199,7 @@ def test_a_certificate_that_haproxy_would_refuse_is_refused_before(tmp_path):
 
 
 def test_what_is_stored_and_copied_to_hosts_has_references_only(tmp_path):
-    known, values = read(tmp_path, WANTED, X=CANARY)
+    known, values = read(tmp_path, WITHOUT_CERTIFICATE, X=CANARY)
     stored = records.dump_deployment(deployment(known))
     assert CANARY.encode() not in stored
     assert records.load_deployment(stored).service == known

@@ -110,7 +110,7 @@ BAD: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "locale": ('locale: "de_DE; rm"', [("locale", "like de_DE.UTF-8")]),
     "keyboard": ('keyboard: "de\\n"', [("keyboard", "keyboard layout")]),
     "user": (
-        "users: [{name: A, groups: [B b], shell: sh}]",
+        "users: [{name: a/b, groups: ['B,b'], shell: sh}]",
         [
             ("users[0].groups[0]", "group's name"),
             ("users[0].name", "account's name"),

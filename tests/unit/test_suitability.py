@@ -9,7 +9,7 @@ import pytest
 from orchestrator.drivers.cloudconfig import schema_problems
 from orchestrator.engine.suitability import not_on_linux
 from orchestrator.model.secret import SecretRef
-from orchestrator.model.setup import Certificate, Command, Join, Setup, Shell, When
+from orchestrator.model.setup import Certificate, Command, Join, Setup, Shell, User, When
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
 
@@ -30,6 +30,13 @@ def test_what_needs_windows_is_told_with_its_place():
         ("certificates", 1),
         ("certificates", 3),
     ]
+
+
+def test_accounts_that_only_windows_can_have_are_told_with_their_place():
+    users = (User("app", ("adm", "50")), User("Test User", ("Remote Desktop Users",)))
+    assert [path for path, _message in not_on_linux(Setup(users=users))] == [
+        ("users", 1, "name"), ("users", 1, "groups", 0),
+    ]  # fmt: skip
 
 
 def test_nothing_else_is():

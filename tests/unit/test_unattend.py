@@ -297,8 +297,62 @@ def test_what_windows_cannot_be_told_is_found_before_anything_is_done():
         f"roles.web.setup.{p}" for p in ("user_data", "packages", "timezone", "locale", "keyboard", "unattend",
         "users.0.name", "users.0.password", "users.1.ssh_authorized_keys", "license_key", "hostname")
     }  # fmt: skip
-    assert "roles.web.setup.administrator_password" in problems(Setup())
+    assert "roles.web.setup.administrator" in problems(Setup())
+    patterns = {"{{role}}-{{ordinal}}": False, "averylongname-{{ordinal}}": False, "averylongnamex-{{ordinal}}": True,
+                "{{instance}}.example.org": True}  # fmt: skip
+    for hostname, is_wrong in patterns.items():
+        assert ("roles.web.setup.hostname" in problems(replace(FULL, hostname=hostname))) is is_wrong
     assert "roles.averylongrolename.setup.hostname" in problems(replace(FULL, hostname=""), "averylongrolename")
+
+
+def test_what_only_linux_has_is_no_field_on_windows():
+    user = User("bob", (), ADMIN, shell="/bin/sh")
+    own = Certificate("own", f"{PEM}-----BEGIN PRIVATE KEY-----")
+    found = problems(replace(FULL, users=(user,), certificates=(own,)))
+    assert set(found) == {"roles.web.setup.users.0.shell", "roles.web.setup.certificates.0"}
+
+
+PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+
+
+def planned(setup: Setup, secret: bytes) -> dict[str, list]:
+    return json.loads(plan(record(machine=machine(setup)), TOLD, lambda _ref: secret))
+
+
+def test_each_certificate_of_a_chain_goes_to_its_store():
+    own, root = Certificate("web", ADMIN), Certificate("ca", PEM.replace("\n", "\r\n") + PEM, is_root=True)
+    found = planned(Setup(certificates=(own, root)), PEM.encode() * 2)["certificates"]
+    assert [(one["name"], one["store"]) for one in found] == [
+        ("web", "My"), ("web", "CA"), ("ca", "Root"), ("ca", "Root"),
+    ]  # fmt: skip
+    assert {base64.b64decode(one["content"]) for one in found} == {PEM.encode()}
+
+
+def test_pkcs_12_arrives_byte_by_byte_with_its_password_less_the_newline():
+    der = b"\x30\x82\xff"
+    in_record = Certificate("web", base64.b64encode(der).decode(), password=ADMIN)
+    (one,) = planned(Setup(certificates=(in_record,)), b"word\r\n")["certificates"]
+    assert (base64.b64decode(one["content"]), one["password"], one["store"]) == (der, "word", "My")
+    (one,) = planned(Setup(certificates=(Certificate("web", ADMIN),)), der)["certificates"]
+    assert base64.b64decode(one["content"]) == der
+
+
+def test_a_key_in_pem_is_not_left_aside_without_a_word():
+    with pytest.raises(Refused, match="PEM with a private key"):
+        planned(Setup(certificates=(Certificate("web", ADMIN),)), f"{PEM}-----BEGIN PRIVATE KEY-----".encode())
+
+
+def test_the_newline_that_a_file_ends_with_is_no_part_of_a_password():
+    def reveal(_ref: SecretRef) -> bytes:
+        return b"P4ss word\n"
+
+    root = etree.fromstring(unattend.answer_file(record(machine=machine(FULL)), reveal, SUBNET))
+    join = "Microsoft-Windows-UnattendedJoin/Identification/Credentials/Password"
+    assert said(root, "specialize", join) == ["P4ss word"]
+    (value,) = said(root, "oobeSystem", f"{SHELL}/AutoLogon/Password/Value")
+    assert base64.b64decode(value).decode("utf-16-le") == "P4ss wordPassword"
+    with pytest.raises(Refused, match="one line"):
+        unattend.answer_file(record(machine=machine(FULL)), lambda _ref: b"two\nlines", SUBNET)
 
 
 def test_linux_is_asked_for_nothing_of_that():
