@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.convert import checking, leftovers, pairing
 from orchestrator.convert.grammar import CONFIGURATION, DEFINITION
-from orchestrator.convert.names import Names, as_name
+from orchestrator.convert.names import Computers, Names, as_name
 from orchestrator.convert.report import Draft, Kind
 from orchestrator.convert.roles import RoleDraft
 from orchestrator.errors import InvalidInput, Problem
@@ -47,11 +47,13 @@ def convert(pair: Pair, images: Mapping[str, str], service: str = "") -> Draft:
         draft.note(Kind.CHANGED, said, f"is called {name}: names are of a-z, 0-9 and -", pair.definition.at)
     family = FAMILIES.get(_family(pair.configuration), FAMILIES["1"])
     names, values, made = Names("role", are_roles=True), {}, {}
-    for role in pair.roles():
-        given = names.give(role.get("name"))
+    all_given = [names.give(role.get("name")) for role in pair.roles()]
+    computers = Computers(all_given)
+    for role, given in zip(pair.roles(), all_given, strict=True):
         if given != role.get("name"):
             draft.note(Kind.CHANGED, role.get("name"), f"is called {given}: names are of a-z, 0-9 and -", role.at)
-        built = RoleDraft(pair, role, given, draft)
+        computer = computers.give(given, pairing.instances(pair.configured(role)))
+        built = RoleDraft(pair, role, given, draft, computer)
         image = built.image(images.get(role.get("name"), images.get(given, images.get("", ""))), family)
         values[given] = built.value(image)
         made[role.get("name").casefold()] = built

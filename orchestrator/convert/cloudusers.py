@@ -43,6 +43,8 @@ def take_users(value: object, setup: dict[str, object], role: str, draft: Draft)
             left.append({key: part for key, part in item.items() if key != _CLEAR})
         else:
             left.append(item)
+    if len(left) < len(value) and "default" not in value:
+        draft.note(Kind.CHANGED, "users", "the image's own user is made, too: `default` was not among them")
     return left or None
 
 

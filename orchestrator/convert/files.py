@@ -12,7 +12,7 @@ from orchestrator.convert import azure, tree, unattend, userdata
 from orchestrator.convert.names import as_name
 from orchestrator.convert.pairing import Pair
 from orchestrator.convert.report import Draft, Kind, Note
-from orchestrator.convert.setups import explained
+from orchestrator.convert.setups import explained, with_administrators
 from orchestrator.convert.yamltext import written
 from orchestrator.errors import InvalidInput, Problem, UserError
 
@@ -76,6 +76,8 @@ def convert(files: Sequence[Given], wishes: Wishes) -> Converted:
     for form in (Form.UNATTEND, Form.USER_DATA):
         if form in given:
             _into_role(form, given[form], wishes, draft)
+    if Form.DEFINITION in given or Form.UNATTEND in given:
+        with_administrators(draft)
     return _checked(draft)
 
 

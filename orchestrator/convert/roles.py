@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.convert import leftovers, secrecy
 from orchestrator.convert.endpoints import Endpoints
-from orchestrator.convert.names import Names, as_name, as_secret
+from orchestrator.convert.names import ROOM, Names, as_name, as_secret, computer_name
 from orchestrator.convert.pairing import PLUGIN, instances
 from orchestrator.convert.report import Draft, Kind, Path_, Place
 from orchestrator.convert.setups import SECRETS
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.convert.pairing import Pair
     from orchestrator.convert.tree import Element
 
-MIN_DISK_MIB = 16
+MIN_DISK_MIB = 128  # of a Windows, as all of Azure's roles are
 MAX_INSTANCES = 200
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _ROOTS = {"root", "authroot", "ca"}
@@ -26,14 +26,18 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
 
 
 class RoleDraft:
-    """Makes one role; ``endpoints`` is there for the rules that speak of them."""
+    """Makes one role; ``endpoints`` is there for the rules that speak of them.
 
-    def __init__(self, pair: Pair, role: Element, name: str, draft: Draft) -> None:
+    ``computer``: how its computers' names begin, "" where that is the role's own name.
+    """
+
+    def __init__(self, pair: Pair, role: Element, name: str, draft: Draft, computer: str = "") -> None:
         self.pair, self.role, self.name, self.draft = pair, role, name, draft
         self.configured = pair.configured(role)
         self.path: Path_ = ("roles", name)
         self.endpoints = Endpoints(pair, role, self.path, draft)
         self.files: list[object] = []
+        self.computer = computer
 
     def note(self, kind: Kind, what: str, text: str, at: Place | None = None) -> None:
         self.draft.note(kind, f"{self.role.get('name')}/{what}", text, at)
@@ -86,8 +90,12 @@ class RoleDraft:
         name = self.configured.get("vmName") if self.configured else ""
         if name and not _HOST.fullmatch(name):
             self.note(Kind.DROPPED, "vmName", f"{name!r:.60} is no host name")
-            return ""
-        return f"{name}-{{{{ordinal}}}}" if name else ""
+            name = ""
+        stem = computer_name(name, ROOM) or self.computer
+        if stem != name:
+            told = f"Windows has 15 letters for a computer's name: {stem}-0, …"
+            self.note(Kind.CHANGED, "hostname", told, self.role.at)
+        return f"{stem}-{{{{ordinal}}}}" if stem else ""
 
     def _settings(self) -> dict[str, str]:
         values = self.configured.all("ConfigurationSettings", "Setting") if self.configured else ()
@@ -183,7 +191,7 @@ class RoleDraft:
             name, size = names.give(storage.get("name")), max(MIN_DISK_MIB, int(said))
             told = f"is the disk {name} at /mnt/{name}"
             if int(said) < MIN_DISK_MIB:
-                told += f", of {MIN_DISK_MIB} MiB: none is smaller"
+                told += f", of {MIN_DISK_MIB} MiB: Windows takes none that is smaller"
             is_clean = storage.get("cleanOnRoleRecycle", "true").lower() in {"true", "1"}
             told += "; new and empty after a reimage, but not after a reboot" if is_clean else ""
             self.note(Kind.CHANGED, storage.get("name"), told, storage.at)

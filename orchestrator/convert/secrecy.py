@@ -27,7 +27,8 @@ _LOOKS = re.compile(
 )
 _VALUE = r"[\"']?(?![\s\"'$%<{]|(?:none|null|true|false|yes|no)\b)\S"  # a variable is none, and no switch is
 _SAID = re.compile(
-    rf"(?:^|[\s;&?,'\"{{(/-])[\w.-]*(?:{_KEY}|\bsig|sharedaccesssignature)[\w.-]*[\"']? *(?:=|:(?!//)) *{_VALUE}",
+    r"(?:^|[\s;&?,'\"{(/-])(?!nopasswd *:)"  # which sudo's rules say
+    rf"[\w.-]*(?:{_KEY}|\bsig|sharedaccesssignature)[\w.-]*[\"']? *(?:=|:(?!//)) *{_VALUE}",
     re.IGNORECASE | re.MULTILINE,
 )
 _COMMAND = re.compile(

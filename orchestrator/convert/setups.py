@@ -51,6 +51,20 @@ def secret_command(draft: Draft, role: str, told: str, *, is_windows: bool = Fal
     return {"path": path, **content, "mode": "0700"}, command
 
 
+def with_administrators(draft: Draft) -> None:
+    """A password of the administrator for each role on a Windows, where the input had none that can be used."""
+    roles = draft.value["roles"]
+    for name, role in roles.items() if isinstance(roles, dict) else ():
+        setup = role.get("setup", {})
+        if "administrator" in setup or "user_data" in setup or any("admin" in user for user in setup.get("users", ())):
+            continue
+        wanted = as_secret(name, "administrator")
+        role["setup"] = setup | {"administrator": {"password": {"secret": f"store:{wanted}"}}}
+        told = f"Windows' first start asks for an administrator: `vmrole secret set {wanted}`; take it out on Linux"
+        draft.comment(("roles", name, "setup", "administrator"), told)
+        draft.note(Kind.SECRET, f"{name}/administrator", told)
+
+
 def explained(draft: Draft) -> None:
     """A comment above each reference to a secret, that tells what it is."""
     for path, name in list(_references(draft.value, ())):

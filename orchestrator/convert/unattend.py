@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from lxml import etree
 
+from orchestrator.config.setupform import ACCOUNT, GROUP
+from orchestrator.convert.names import ROOM, computer_name
 from orchestrator.convert.report import Draft, Kind
 from orchestrator.convert.secrecy import in_command
 from orchestrator.convert.setups import filled, secret, secret_command
@@ -22,10 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SPACE = "{urn:schemas-microsoft-com:unattend}"
-_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _SERVER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,252}[A-Za-z0-9])?")
-_GROUP = re.compile(r"[a-z_][a-z0-9_-]*")
 _WHOLE = {
     "AutoLogon", "Credentials", "LocalAccount", "RunSynchronousCommand", "RunAsynchronousCommand", "SynchronousCommand",
     "AsynchronousCommand",
@@ -122,8 +122,9 @@ def _names(component: etree._Element, taken: _Taken) -> None:
     if host == "*" or _HOST.fullmatch(host):
         _take(component, "ComputerName")
     if _HOST.fullmatch(host):
-        taken.put("hostname", f"{host}-{{{{ordinal}}}}")
-        taken.draft.note(Kind.CHANGED, "ComputerName", f"each instance needs a name of its own: {host}-0, …")
+        stem = computer_name(host, ROOM)
+        taken.put("hostname", f"{stem}-{{{{ordinal}}}}")
+        taken.draft.note(Kind.CHANGED, "ComputerName", f"each instance needs a name of its own: {stem}-0, …")
     if (zone := ZONES.get(_text(component, "TimeZone"))) is not None:
         _take(component, "TimeZone")
         taken.put("timezone", zone)
@@ -143,17 +144,17 @@ def _accounts(component: etree._Element, taken: _Taken) -> None:
         taken.put("administrator", {"password": password})
     users = taken.setup.setdefault("users", [])
     for account in accounts.findall(f"{SPACE}LocalAccounts/{SPACE}LocalAccount"):
-        name = _text(account, "Name").lower()
-        if _ACCOUNT.fullmatch(name) and isinstance(users, list):
+        name = _text(account, "Name")
+        if ACCOUNT.fullmatch(name) and isinstance(users, list):
             _remove(account)
-            if not any(user["name"] == name for user in users):
+            if not any(user["name"].casefold() == name.casefold() for user in users):
                 users.append(_user(account, name, taken))
 
 
 def _user(account: etree._Element, name: str, taken: _Taken) -> dict[str, object]:
     groups = [part.strip() for part in _text(account, "Group").split(";") if part.strip()]
-    others = [group.lower() for group in groups if group.lower() not in {"administrators", "users"}]
-    for group in (group for group in others if not _GROUP.fullmatch(group)):
+    others = [group for group in groups if group.lower() not in {"administrators", "users"}]
+    for group in (group for group in others if not GROUP.fullmatch(group)):
         taken.draft.note(Kind.DROPPED, f"account {name}", f"group {group!r:.60} has no name that a group can have here")
     full = _text(account, "DisplayName")
     is_sayable = bool(full) and full.isprintable() and not {":", ","} & set(full)
@@ -165,7 +166,7 @@ def _user(account: etree._Element, name: str, taken: _Taken) -> dict[str, object
     user = {
         "name": name,
         "full_name": full if is_sayable and full != name else "",
-        "groups": [group for group in others if _GROUP.fullmatch(group)],
+        "groups": [group for group in others if GROUP.fullmatch(group)],
         "password": secret(taken.draft, taken.role, f"user-{name}", f"account {name}") if has_password else None,
     }
     return filled(user) | ({"admin": True} if "administrators" in {group.lower() for group in groups} else {})

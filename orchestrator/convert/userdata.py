@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from orchestrator.convert import cloudkeys
+from orchestrator.convert import cloudkeys, cloudrest
 from orchestrator.convert.report import Draft, Kind
 from orchestrator.convert.secrecy import in_command
 from orchestrator.convert.setups import all_literal, filled, secret_command
@@ -146,7 +146,8 @@ def _plain(value: object, depth: int, left: list[int]) -> object:
     if depth > MAX_DEPTH or left[0] < 0:
         raise ValueError("it is too large, or too deep, once its aliases are filled in")
     if isinstance(value, dict):
-        return {str(key): _plain(item, depth + 1, left) for key, item in value.items()}
+        fields = cloudrest.as_text(value)
+        return {str(key): _plain(item, depth + 1, left) for key, item in fields.items()}
     if isinstance(value, list | tuple | set):
         return [_plain(item, depth + 1, left) for item in value]
     if isinstance(value, bytes):

@@ -62,7 +62,7 @@ LocalResources | 06 | yaml | local_storage:
 LocalStorage/name | 06 | yaml | scratch: size: 2048MiB mount: /mnt/scratch
 LocalStorage/cleanOnRoleRecycle | 06 | yaml | clean_on_reimage: false
 LocalStorage/sizeInMB | 06 | yaml | kept: size: 512MiB
-LocalStorage/sizeInMb | 15 | yaml | small: size: 64MiB
+LocalStorage/sizeInMb | 15 | yaml | small: size: 128MiB
 Runtime/executionContext | 08 | report | dropped: web/Runtime (line 3): executionContext="elevated"
 Environment | 08 | report | web/Runtime/Environment/Variable
 Variable/name | 08 | report | variable PORT is not set

@@ -9,10 +9,15 @@ from orchestrator.config.servicefile import parse
 from orchestrator.convert.checking import _NAMESPACE
 from orchestrator.convert.grammar import CONFIGURATION, DEFINITION
 from orchestrator.convert.tree import Element, read
+from orchestrator.engine.windows import unfit
+from orchestrator.model.spec import Platform
+from orchestrator.render.unattend import untranslatable
+from tests.fakes.build import deployment
 
 from .azure_fates import fates
 from .convert_pairs import ALONE, FOLDER, PAIRS, converted, given
 
+WINDOWS = Platform("windows", "uefi")
 CANARY = b"canary"
 
 
@@ -37,6 +42,13 @@ def test_up_accepts_it(name):
     service = parse(converted(name).text, name)
     assert service.roles
     assert all(role.image for role in service.roles)
+
+
+@pytest.mark.parametrize("name", [*PAIRS, *(n for n in ALONE if n.endswith(".xml"))])
+def test_up_accepts_it_on_windows_where_it_came_from(name):
+    service = parse(converted(name).text, name)
+    wanted = deployment(service, platforms={role.name: WINDOWS for role in service.roles})
+    assert unfit(wanted, untranslatable) == []
 
 
 def every(element: Element) -> list[Element]:

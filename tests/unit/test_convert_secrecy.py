@@ -36,6 +36,7 @@ def test_a_command_with_a_secret_is_taken_for_one(text):
         "PasswordAuthentication no", "ssh_pwauth: true", "echo $PASSWORD", "docker run -u 1000:1000 x", "cd ${PWD}",
         "app --password $PW", "https://host/path", "systemctl restart tokend", "apt-get install -y passwd",
         "net user joe /active:no", "password: '{{ secret }}'", "server: http://key.example.com:80/", "a -pass-through",
+        "app ALL=(ALL) NOPASSWD: ALL", "ALL=(ALL) NOPASSWD:ALL",
     ],
 )  # fmt: skip
 def test_what_only_sounds_like_a_secret_is_none(text):
