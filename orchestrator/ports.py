@@ -184,7 +184,7 @@ class Guests(Protocol):
         Returns at once; the machine goes off later, or never. Asking again does no harm.
         """
 
-    def restart(self, host: Host, machine: MachineId, services: tuple[str, ...]) -> None:
+    def restart(self, host: Host, machine: MachineId, services: tuple[str, ...], *, system: str = LINUX) -> None:
         """Have services restarted, by the names that ``look`` gave them; a name that can be none is left out.
 
         Returns at once: whether it helped is seen in the next looks. A guest that refuses is one that it did not

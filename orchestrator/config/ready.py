@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from orchestrator.config.fields import STRICT, Command, Line, Port, url_path
+from orchestrator.config.fields import STRICT, Command, Port, url_path
 from orchestrator.config.quantities import bounded, seconds
 from orchestrator.config.secretform import SecretForm  # noqa: TC001 - pydantic reads it at run time
 from orchestrator.model import spec
 from orchestrator.model.secret import SecretRef
 
 MAX_PROBES = 10
+MAX_NAME = 255
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 
@@ -22,6 +23,13 @@ def _services(value: object) -> object:
     if value != "auto" and not isinstance(value, list):
         raise ValueError("must be auto or a list of services")
     return None if value == "auto" else value
+
+
+def _service(text: str) -> str:
+    """A name that some service manager can have; which of them it is, its image tells (engine)."""
+    if not text.strip() or text != text.strip() or not text.isprintable() or len(text) > MAX_NAME:
+        raise ValueError(f"must be a service's name: 1 to {MAX_NAME} printable characters, got {text!r:.60}")
+    return text
 
 
 def _ssh_user(text: str) -> str:
@@ -74,7 +82,7 @@ class SshForm(_Form):
 class ReadyForm(_Form):
     """When an instance counts as ready, and as healthy afterwards."""
 
-    services: Annotated[list[Line] | None, BeforeValidator(_services)] = None
+    services: Annotated[list[Annotated[str, AfterValidator(_service)]] | None, BeforeValidator(_services)] = None
     timeout: Annotated[float, BeforeValidator(bounded(seconds, "1s", "24h"))] = 300.0
     via: Literal["agent", "ssh", "network"] = "agent"
     probes: Annotated[list[ProbeForm], Field(max_length=MAX_PROBES)] = []

@@ -103,7 +103,7 @@ def _apply_to_host(action: HostAction, host: Host, to: Effects) -> None:  # noqa
         case act.ShutDown():
             to.guests.shut_down(host, action.machine, action.act)
         case act.RestartServices():
-            to.guests.restart(host, action.machine, action.services)
+            to.guests.restart(host, action.machine, action.services, system=action.system)
         case act.Tell():
             to.guests.tell(host, action.machine, action.text, dip=action.dip, ready=action.ready, system=action.system)
         case act.DestroyDomain():

@@ -52,11 +52,13 @@ STOP = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin; umask 022; mkdir -p /run/vm
 [ ! -x /etc/vmrole/stopping ] || /etc/vmrole/stopping "$1" </dev/null
 /sbin/poweroff || poweroff"""
 # A name that ends in a folder of its own, or that systemd takes for an option, is none.
-_SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@_.:-]{0,254}")
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@_.:\\+-]{0,254}")
 RESTART = r"""PATH=$PATH:/usr/sbin:/sbin:/usr/bin:/bin
 if [ -d /run/systemd/system ]; then
   systemctl reset-failed -- "$@"
   systemctl restart --no-block -- "$@"
+elif [ -d /run/openrc ]; then
+  for name in "$@"; do rc-service "$name" restart; done
 else
   for name in "$@"; do sv restart "/etc/service/$name"; done
 fi"""
@@ -269,13 +271,16 @@ class AgentGuests:
             # PowerShell says first what was wrong, and then where in its script.
             raise AgentRefused(f"{machine.domain} cannot enlarge disk {disk.name}: {said[0 if is_windows else -1]}")
 
-    def restart(self, host: Host, machine: MachineId, services: tuple[str, ...]) -> None:
+    def restart(self, host: Host, machine: MachineId, services: tuple[str, ...], *, system: str = LINUX) -> None:
         names = [name for name in services if _SERVICE_NAME.fullmatch(name)]
         if not names:
             return
-        script = {"path": "/bin/sh", "arg": ["-c", RESTART, "vmrole-restart", *names], "capture-output": False}
+        script: dict[str, object] = {"path": "/bin/sh", "arg": ["-c", RESTART, "vmrole-restart", *names]}
+        if system == WINDOWS:
+            given = base64.b64encode("\n".join(names).encode()).decode()
+            script = {"path": winguest.POWERSHELL, "arg": list(winguest.RESTART_ARGV[1:]), "input-data": given}
         try:
-            host.agent(machine.domain, "guest-exec", script, CALL_S)
+            host.agent(machine.domain, "guest-exec", {**script, "capture-output": False}, CALL_S)
         except AgentRefused as error:
             log.info("%s does not restart %s: %s", machine.domain, ", ".join(names), error.message)
 

@@ -101,6 +101,11 @@ foreach ($hook in @(Get-ChildItem -LiteralPath $hooks -Filter '*.ps1' | Sort-Obj
 }
 $mutex.ReleaseMutex()
 """
+# One name a line. Whoever depends on a service is restarted with it; one that stands is started.
+RESTART = r"""$ErrorActionPreference = 'Continue'
+$names = [Console]::In.ReadToEnd().Split([char]10) | ForEach-Object { $_.Trim() } | Where-Object { $_ }
+foreach ($name in $names) { Restart-Service -Force -Name $name }
+"""
 COME = r"C:\ProgramData\vmrole\runtime.come"
 PIECE_BYTES = 48 * 1024
 
@@ -110,7 +115,7 @@ def _argv(script: str) -> tuple[str, ...]:
     return (POWERSHELL, "-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-EncodedCommand", encoded)
 
 
-ARGV, TELL_ARGV = _argv(PROBE), _argv(TELL)
+ARGV, TELL_ARGV, RESTART_ARGV = _argv(PROBE), _argv(TELL), _argv(RESTART)
 
 
 def grow_argv(disk: Disk) -> tuple[str, ...]:

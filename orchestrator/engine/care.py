@@ -152,7 +152,7 @@ def _taken(case: Case, care: Care, remedy: Remedy, records: Sequence[InstanceRec
     case = replace(case, record=record)
     why = case.found.reason
     if remedy is Remedy.RESTART:
-        step = RestartServices(record.host, case.machine, case.found.services)
+        step = RestartServices(record.host, case.machine, case.found.services, record.machine.platform.os)
         told = _event(case, now, f"repair: restarts {', '.join(case.found.services)}", why)
         return replace(_with(case, care, told), before=(*case.before, step))
     # Its way to rest takes it out of rotation, and readiness brings it back.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.model.record import InstanceRecord, Intent
     from orchestrator.model.spec import Ready, Role
 
-_SERVICE = re.compile(r"([A-Za-z0-9][A-Za-z0-9@_.:-]{0,254}) \(")  # as engine.readiness says it: NAME (why)
+_SERVICE = re.compile(r"([A-Za-z0-9][A-Za-z0-9@_.:\\+-]{0,254}) \(")  # as engine.readiness says it: NAME (why)
 SLACK = 0.9  # a look that is taken a little early counts: timers are not exact
 
 

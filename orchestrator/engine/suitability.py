@@ -20,12 +20,18 @@ _FIELDS = {When.FIRST_BOOT: "run", When.EVERY_BOOT: "run_every_boot", When.START
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]*|[0-9]{1,10}")
 PEM = "-----BEGIN CERTIFICATE-----"
+# systemd's names (unit_name_is_valid), of which runit's and OpenRC's are some, but for a + that these may have.
+_SERVICE = re.compile(r"(?![.-])[A-Za-z0-9:_.@\\+-]+|-\.mount")
+NO_SERVICE = "is no service's name: it has letters, digits and :_.@\\+- only, and begins with no dot or dash"
 
 
 def unfit_for_linux(role: Role) -> Iterator[tuple[Path, str]]:
     """(path below the role, what is wrong) of all that needs Windows."""
     for path, message in not_on_linux(role.setup):
         yield ("setup", *path), message
+    for number, name in enumerate(role.ready.services or ()):
+        if not _SERVICE.fullmatch(name):
+            yield ("ready", "services", number), f"{name!r:.80} {NO_SERVICE}"
     for disk in role.disks:
         if has_drive(disk.mount):
             kind = "volumes" if disk.kind is DiskKind.VOLUME else "local_storage"

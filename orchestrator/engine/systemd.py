@@ -22,6 +22,7 @@ MAX_NAMED = 10  # a guest may claim any number of services; so many are named
 MAX_QUOTED = 3
 FLAPPING_S = 5.0  # a service that was restarted counts as up once it has lasted so long
 AUTO_START = {"enabled", "enabled-runtime", "generated", "static", "indirect", "alias"}
+KINDS = {"service", "socket", "timer", "mount", "automount", "path", "swap", "target", "device", "slice", "scope"}
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 
 
@@ -129,6 +130,8 @@ def _named(seen: _Printed, named: Iterable[str]) -> Report:
     by_name = {name: unit for unit in seen.units.values() for name in unit.get("Names", "").split()}
     waiting, broken = [], []
     for name in sorted(named):
+        if name in seen.targets:
+            continue
         unit = seen.units.get(name) or by_name.get(name)
         own = unit.get("Id", name) if unit is not None else name
         if own in seen.failed or name in seen.failed:
@@ -139,7 +142,8 @@ def _named(seen: _Printed, named: Iterable[str]) -> Report:
 
 
 def _full(name: str) -> str:
-    return name if "." in name else f"{name}.service"
+    """A unit's whole name, as systemctl completes it."""
+    return name if name.rpartition(".")[2] in KINDS else f"{name}.service"
 
 
 def _why_not_active(unit: Unit | None, seen: _Printed) -> str:

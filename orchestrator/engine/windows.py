@@ -43,6 +43,9 @@ def _role(record: DeploymentRecord, role: Role) -> Iterator[tuple[Path, str]]:
     longest = _computer(record, role)
     if not _IS_NAME.fullmatch(longest):
         yield ("setup", "hostname"), f"{longest!r}: {rule}"
+    for number, name in enumerate(role.ready.services or ()):
+        if {"/", "\\"} & {*name}:
+            yield ("ready", "services", number), f"{name!r:.80} is no service's name: Windows has none with / or \\"
     taken: dict[tuple[str, ...], str] = {}
     for disk in role.disks:
         kind = "volumes" if disk.kind is DiskKind.VOLUME else "local_storage"

@@ -78,7 +78,7 @@ def judge(answer: Answer, services: tuple[str, ...] | None) -> GuestSeen:
     failed: list[str] = []
     for service, is_hopeless in _not_running(answer, services):
         (failed if is_hopeless else waiting).append(_said(service))
-    missing = [f"{name} (there is no such service)" for name in _missing(answer, services)]
+    missing = [f"{name} (there is no such automatic service)" for name in _missing(answer, services)]
     return GuestSeen(
         answer.boot,
         setup_done=True,
@@ -92,8 +92,9 @@ def judge(answer: Answer, services: tuple[str, ...] | None) -> GuestSeen:
 
 def _not_running(answer: Answer, services: tuple[str, ...] | None) -> Iterator[tuple[Service, bool]]:
     """Services that are not up, and whether they are waited for in vain."""
+    named = {name.casefold() for name in services or ()}  # to Windows they are the same in any case
     for service in answer.services:
-        is_asked = not service.triggered if services is None else service.name in services
+        is_asked = not service.triggered if services is None else service.name.casefold() in named
         if is_asked and service.state != "Running":
             is_coming = service.state in {"Start Pending", "Continue Pending"}
             yield service, not (is_coming or _is_in_time(service, answer.uptime))
@@ -105,8 +106,8 @@ def _is_in_time(service: Service, uptime_s: float) -> bool:
 
 
 def _missing(answer: Answer, services: tuple[str, ...] | None) -> list[str]:
-    known = {service.name for service in answer.services}
-    return [name for name in services or () if name not in known]
+    known = {service.name.casefold() for service in answer.services}
+    return [name for name in services or () if name.casefold() not in known]
 
 
 def _said(service: Service) -> str:

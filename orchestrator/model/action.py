@@ -193,6 +193,7 @@ class RestartServices:
     host: str
     machine: MachineId
     services: tuple[str, ...]
+    system: str = LINUX
 
 
 @dataclass(frozen=True, slots=True)

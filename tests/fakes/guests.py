@@ -137,7 +137,14 @@ class FakeGuests:
         }
         return () if any(had[remedy] for remedy in script.mended_by) else script.sick
 
-    def restart(self, host: FakeHost, machine: MachineId, services: tuple[str, ...]) -> None:
+    def restart(
+        self,
+        host: FakeHost,
+        machine: MachineId,
+        services: tuple[str, ...],
+        *,
+        system: str = LINUX,  # noqa: ARG002
+    ) -> None:
         host.effect("restart", machine.domain)
         domain = host.domains.get(machine.domain)
         script = self._script(str(machine.instance))

@@ -5,9 +5,10 @@ import base64
 import pytest
 
 from orchestrator.drivers.guest import GROW_S, RESTART, STOP, AgentGuests
+from orchestrator.drivers.winguest import RESTART_ARGV
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.record import Act
-from orchestrator.model.spec import Disk, DiskKind, Ready
+from orchestrator.model.spec import WINDOWS, Disk, DiskKind, Ready
 from orchestrator.model.world import GuestSeen
 from orchestrator.render.disks import grow_argv
 from tests.fakes.build import web
@@ -67,6 +68,14 @@ def test_services_are_restarted_by_name_and_what_can_be_no_name_is_left_out():
     AgentGuests(FakeClock()).restart(host, web(0), ("nginx.service", "-f", "a b", "x;y", "../z", "getty@tty1.service"))
     ((_, arguments),) = host.asked
     assert arguments["arg"] == ["-c", RESTART, "vmrole-restart", "nginx.service", "getty@tty1.service"]
+
+
+def test_windows_restarts_services_by_powershell_which_is_given_their_names_as_data():
+    host = Agent(guest_exec={"pid": 7})
+    AgentGuests(FakeClock()).restart(host, web(0), ("Spooler", "a b", "W32Time"), system=WINDOWS)
+    ((_, arguments),) = host.asked
+    assert (arguments["path"], arguments["arg"]) == (RESTART_ARGV[0], list(RESTART_ARGV[1:]))
+    assert base64.b64decode(arguments["input-data"]) == b"Spooler\nW32Time"
 
 
 def test_nobody_is_asked_to_restart_nothing():

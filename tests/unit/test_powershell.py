@@ -6,12 +6,12 @@ import pytest
 import tree_sitter_powershell
 from tree_sitter import Language, Node, Parser
 
-from orchestrator.drivers.winguest import PROBE, TELL
+from orchestrator.drivers.winguest import PROBE, RESTART, TELL
 from orchestrator.render import unattend, winpe
 from orchestrator.render.winscript import SCRIPT
 
 PARSER = Parser(Language(tree_sitter_powershell.language()))
-SCRIPTS = {"vmrole.ps1": SCRIPT, "sysprep": winpe.SCRIPT, "a look": PROBE, "a telling": TELL}
+SCRIPTS = {"vmrole.ps1": SCRIPT, "sysprep": winpe.SCRIPT, "a look": PROBE, "a telling": TELL, "a restart": RESTART}
 INLINE = {"install": unattend.INSTALL, "start of sysprep": winpe.START}
 
 

@@ -290,6 +290,12 @@ def test_a_named_unit_is_known_by_its_alias_and_by_what_it_cannot_be():
     assert report.failed == ("bad.mount (exit-code)",)
 
 
+def test_a_name_is_completed_as_systemctl_does_and_a_target_may_be_named():
+    text = systemd(unit("my.app"))
+    assert judge_services(text, ("my.app", "multi-user.target")) == Report(settled=True)
+    assert judge_services(text, ("other.target",)).waiting == ("other.target (not loaded)",)
+
+
 def test_a_machine_that_was_ready_is_not_judged_by_what_is_queued():
     text = systemd(unit("ssh"), state="starting", extra="job apt-daily.service start running\n")
     assert not judge_services(text, None).settled

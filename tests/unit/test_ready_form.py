@@ -42,6 +42,10 @@ BAD = {
         [(5, "roles.web.ready.ssh.key.secret", "must say where the secret is")],
     ),
     "nothing to see": (role("ready: {via: network}"), [(3, "roles.web", "needs a probe, or an endpoint")]),
+    "names that no service can have": (
+        role(r'ready: {services: ["", " ", "a\nb", "\x07", " a", "' + "x" * 256 + '", a]}'),
+        [(5, f"roles.web.ready.services[{n}]", "must be a service's name") for n in range(6)],
+    ),
     "nobody to ask": (
         role("ready: {via: network, services: [a], probes: [{tcp: 80}]}"),
         [(5, "roles.web.ready", "sees no services")],

@@ -171,7 +171,7 @@ BAD: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
     "repair of nothing": (role("repair:"), [(5, "roles.web.repair", "must be off, or a mapping")]),
     "a reversed range": (role("endpoints: {h: {port: 9109-9100, target: 1, visibility: instance}}"), [(5, "roles.web.endpoints.h.port", "ends before it begins: say 9100-9109")]),
     "no services": (role("ready: {services: 5}"), [(5, "roles.web.ready.services", "must be auto or a list of services")]),
-    "a service that is none": (role('ready: {services: [a, 5, "b\\nc"]}'), [(5, "roles.web.ready.services[1]", "must be a text"), (5, "roles.web.ready.services[2]", "one line")]),
+    "a service that is none": (role('ready: {services: [a, 5, "b\\nc"]}'), [(5, "roles.web.ready.services[1]", "must be a text"), (5, "roles.web.ready.services[2]", "a service's name")]),
     "commands": (
         role(r'setup: {run: ["", [], [""], 5, [a, 5], "a\0b", "\ud800", null]}'),
         [(5, f"roles.web.setup.run[{n}]", said) for n, said in enumerate(["is an empty command", "is an empty command", "is an empty command", "must be a shell line", "must be a shell line", "holds a NUL", "half of a character", "must be a shell line"])],

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.drivers.cloudconfig import schema_problems
-from orchestrator.engine.suitability import not_on_linux
+from orchestrator.engine.suitability import not_on_linux, unfit_for_linux
+from orchestrator.engine.windows import unfit
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Certificate, Command, Join, Setup, Shell, User, When
+from orchestrator.model.spec import WINDOWS, Platform, Ready
+from tests.fakes.build import deployment, role, service
 
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
 
@@ -37,6 +40,35 @@ def test_accounts_that_only_windows_can_have_are_told_with_their_place():
     assert [path for path, _message in not_on_linux(Setup(users=users))] == [
         ("users", 1, "name"), ("users", 1, "groups", 0),
     ]  # fmt: skip
+
+
+NAMES = {
+    "nginx": "",
+    "foo@bar.service": "",
+    r"dev-disk-by\x2dlabel-data.mount": "windows",
+    "-.mount": "",
+    "net.eth0": "",
+    "g++d": "",
+    "a:b_c.socket": "",
+    "Windows Audio": "linux",
+    "Sp\u00f6\u00f6ler$": "linux",
+    "-f": "linux",
+    ".hidden": "linux",
+    "..": "linux",
+    "a/b": "linux windows",
+    "a;b": "linux",
+    "*": "linux",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_no_service_of_the_image_can_have_is_refused_with_its_place(name):
+    web = role(ready=Ready(services=("ok", name)))
+    wanted = {system: [("ready", "services", 1)] if system in NAMES[name] else [] for system in ("linux", "windows")}
+    assert [path for path, _why in unfit_for_linux(web)] == wanted["linux"]
+    record = deployment(service(web), platforms={"web": Platform(WINDOWS)})
+    found = [path for path, _why in unfit(record, lambda _setup: iter(())) if "ready" in path]
+    assert found == [("roles", "web", *path) for path in wanted["windows"]]
 
 
 def test_nothing_else_is():

@@ -62,8 +62,8 @@ def test_a_service_is_waited_for_as_long_as_windows_may_start_it(state, delayed,
 
 def test_only_the_services_that_were_named_count_and_one_that_is_not_there_has_failed():
     told = answer(service("A", "Stopped"), service("B", triggered=True), uptime=999.0)
-    assert judged(told, ("B",)).failed == ()
-    assert judged(told, ("C",)).failed == ("C (there is no such service)",)
+    assert judged(told, ("B",)).failed == judged(told, ("b",)).failed == ()  # Windows knows no case here
+    assert judged(told, ("C",)).failed == ("C (there is no such automatic service)",)
 
 
 @pytest.mark.parametrize(
