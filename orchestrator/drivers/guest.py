@@ -194,7 +194,10 @@ class AgentGuests:
             memory.restart(boot)
         if boot == known_boot:
             report = self._rounds.when_ready(memory, way, dip, ready, self._clock.now())
-            return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, looks.busy(way))
+            if memory.is_odd is None:
+                memory.is_odd = looks.is_odd(way, self._clock)
+            busy = looks.busy(way, memory)
+            return GuestSeen(boot, True, "", (), report.settled, report.waiting, report.failed, busy)
         ran = looks.commands(way)
         errors = looks.setup_errors(way, ran)
         if errors is None:
@@ -211,7 +214,7 @@ class AgentGuests:
         report, is_first = looks.UNSEEN, not memory.open and memory.last is looks.UNSEEN
         # The guest is asked for the rest while it works on that.
         self._rounds.begin(memory, way, dip, ready, self._clock.now())
-        busy, kept = looks.busy(way), looks.has_kept(way)
+        busy, kept = looks.busy(way, memory), looks.has_kept(way)
         for _try in range(FIRST_TRIES if is_first else SURE_TRIES):
             report = self._rounds.until_ready(memory, way, dip, ready, self._clock.now())
             is_left = memory.streak == 0 and not (is_first and memory.last is looks.UNSEEN)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from orchestrator.drivers.place import Place
     from orchestrator.model.spec import Probe, Ready
+    from orchestrator.ports import Clock
 
 CALL_S = 5.0
 FILE_BYTES = 64 * 1024
@@ -34,11 +35,16 @@ PROBE_BYTES = 1024 * 1024
 STUCK_S = 30.0  # a round takes as long as its slowest question; after this it is told as what it is
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 BUSY = "/run/vmrole/busy"
+NO_REASON = "no reason given"
+# The agent opens what there is: a folder, but no link that leads nowhere, and it reads neither.
+ODD = f"[ ! -f {BUSY} ] && {{ [ -e {BUSY} ] || [ -L {BUSY} ]; }}"
+ODD_S, POLL_S = 1.0, 0.02
 KEPT = "/var/lib/cloud/seed/nocloud/meta-data"
 RESULT = "/run/cloud-init/result.json"
 STATUS = "/run/cloud-init/status.json"
 OUTPUT = "/var/log/cloud-init-output.log"
 UNSEEN = Report(settled=False)
+LOOK = f"if {ODD}; then echo busy odd; fi{PROBE}"
 # The words of a role's own probe are its arguments; it is ended in the guest when its time is over. What it prints goes
 # through a file: the agent waits for whatever it left running to close its output, and 10 MiB of it end the channel.
 LIMITED = r"""limit=$1; shift; umask 077; said=$(mktemp /tmp/vmrole-probe.XXXXXX) || said=/dev/null
@@ -77,7 +83,8 @@ Question = Callable[[Way | None], Report | None]  # its answer, None until that 
 class Memory:
     """What is remembered of one machine: the round under way, what the last whole one found, how many were good.
 
-    ``starts``: when each of its services was first seen to be started, in this boot.
+    ``starts``: when each of its services was first seen to be started, in this boot. ``is_odd``: something that is no
+    file, and so cannot be read, says that it is busy; None: not known yet.
     ``told``: the revision of its runtime file, as it was at ``told_at``; it is told of another after ``tell_after``.
     ``hooks``: which of its programs for a change ended badly, looked for until ``hooks_until``.
     """
@@ -89,6 +96,7 @@ class Memory:
     last: Report = UNSEEN
     streak: int = 0
     starts: dict[str, int] = field(default_factory=dict)
+    is_odd: bool | None = None
     used: float = 0.0
     told: str = ""
     told_at: float = -math.inf
@@ -100,7 +108,7 @@ class Memory:
     def restart(self, boot: str) -> None:
         """Another kernel runs: whatever was asked of the old one has no answer."""
         self.boot, self.open, self.found, self.begun = boot, [], [], -math.inf
-        self.last, self.streak, self.starts = UNSEEN, 0, {}
+        self.last, self.streak, self.starts, self.is_odd = UNSEEN, 0, {}, None
         self.told, self.told_at, self.hooks = "", -math.inf, ""
 
     def begin(self, questions: list[Question], now: float) -> None:
@@ -201,7 +209,7 @@ class Rounds:
 
 def _services(memory: Memory, way: Way, ready: Ready, times: int, *, was_ready: bool) -> Question:
     mode = "glance" if was_ready else "settle"
-    pid = way.start(["/bin/sh", "-c", PROBE, "vmrole-look", mode, str(times), *(ready.services or ())])
+    pid = way.start(["/bin/sh", "-c", LOOK, "vmrole-look", mode, str(times), *(ready.services or ())])
 
     def question(way: Way | None) -> Report | None:
         outcome = way.poll(pid) if way is not None else None
@@ -210,6 +218,7 @@ def _services(memory: Memory, way: Way, ready: Ready, times: int, *, was_ready: 
         text = outcome.stdout[:PROBE_BYTES].decode(errors="replace")
         report = judge_services(text, ready.services, was_ready=was_ready, starts=memory.starts)
         memory.starts = {**first_starts(text), **memory.starts}
+        memory.is_odd = text.startswith("busy odd\n")
         return report
 
     return question
@@ -289,10 +298,19 @@ def setup_stage(way: Way) -> str:
     return line(str(stage)) if stage else ""
 
 
-def busy(way: Way) -> str:
+def busy(way: Way, memory: Memory) -> str:
     """Why the code in the guest wants to be out of rotation now; "" if it does not."""
     try:
         said = lines(way.read(BUSY))
-    except AgentRefused:  # no such file
-        return ""
-    return said[0] if said else "no reason given"
+    except AgentRefused:  # no such file, or none that can be read
+        return NO_REASON if memory.is_odd else ""
+    return said[0] if said else NO_REASON
+
+
+def is_odd(way: Way, clock: Clock) -> bool:
+    """Whether what says that a guest is busy is no file: for whoever has not asked for its services yet."""
+    pid = way.start(["/bin/sh", "-c", ODD, "vmrole-busy"])
+    deadline = clock.now() + ODD_S
+    while (outcome := way.poll(pid)) is None and clock.now() < deadline:
+        clock.wait(POLL_S)
+    return outcome is not None and outcome.code == 0

@@ -51,9 +51,10 @@ if (Test-Path -LiteralPath (Join-Path $folder 'vmrole.json')) {
         if ($told.boot -eq $boot) { $own.start_up = [string]$told.start_up }
     }
 }
-$held = ''; $sign = Join-Path $folder 'busy'
-if (Test-Path -LiteralPath $sign) {
-    $held = [string](Get-Content -LiteralPath $sign -TotalCount 1)
+$held = ''
+# By its name in the folder: a link that leads nowhere has one, too.
+if ((Test-Path -LiteralPath $folder) -and @([IO.Directory]::GetFileSystemEntries($folder, 'busy')).Count) {
+    try { $held = [string](Get-Content -LiteralPath (Join-Path $folder 'busy') -TotalCount 1) } catch { $held = '' }
     if (-not $held.Trim()) { $held = 'no reason given' }
 }
 $told = ''; $path = Join-Path $folder 'runtime.json'

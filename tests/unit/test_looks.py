@@ -7,13 +7,14 @@ import subprocess
 import pytest
 
 from orchestrator.drivers.guest import FORGET_S, LOOK_S, AgentGuests
-from orchestrator.drivers.looks import LIMITED, STUCK_S
+from orchestrator.drivers.looks import BUSY, LIMITED, ODD, STUCK_S
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.spec import Probe, Ready, Via
 from tests.fakes.build import web
 from tests.fakes.clock import FakeClock
 
 WELL, DOWN = "app 900 100 0 run", "app - - - down"
+SHELLS = [["sh"], ["busybox", "sh"]]
 SET_UP = '{"v1": {"datasource": "DataSourceNoCloud", "errors": []}}'
 
 
@@ -24,7 +25,7 @@ class Guest:
         self.clock, self.services, self.slow_s = clock, services, 0.0
         self.files = {"boot_id": "b\n", "result.json": SET_UP}
         self.exits: dict[str, tuple[int, str]] = {}
-        self.hangs = self.is_frozen = False
+        self.hangs = self.is_frozen = self.is_odd = False
         self.calls: list[str] = []
         self._running: dict[int, tuple[int, str]] = {}
         self._pids = itertools.count(1)
@@ -56,13 +57,18 @@ class Guest:
     def guest_exec(self, arguments):
         pid = next(self._pids)
         words = arguments["arg"]
-        self._running[pid] = self.exits[words[-1]] if words[2] == "vmrole-probe" else (0, self._looked(int(words[4])))
+        self._running[pid] = self._ended(words)
         return {"pid": pid}
+
+    def _ended(self, words):
+        if words[2] == "vmrole-busy":
+            return (0 if self.is_odd else 1), ""
+        return self.exits[words[-1]] if words[2] == "vmrole-probe" else (0, self._looked(int(words[4])))
 
     def _looked(self, most):
         """What the script prints that looks at the services: up to so many rounds, while all is well."""
         rounds = most if self.services == WELL else 1
-        return "manager runit\n" + f"round\nsv {self.services}\n" * rounds
+        return "busy odd\n" * self.is_odd + "manager runit\n" + f"round\nsv {self.services}\n" * rounds
 
     def guest_exec_status(self, arguments):
         if arguments["pid"] not in self._running:
@@ -207,6 +213,37 @@ def test_busy_is_seen_once_it_is_ready_and_gone_again():
     assert watch.look(after_s=1).busy == "no reason given"
     del watch.guest.files["busy"]
     assert watch.look(after_s=1).busy == ""
+
+
+def test_what_has_the_name_and_cannot_be_read_says_busy_too():
+    watch = Watch().once_ready()
+    watch.guest.is_odd = True  # a link that leads nowhere
+    watch.look(after_s=watch.ready.interval_s)
+    assert watch.look().busy == "no reason given"
+    watch.guests = AgentGuests(watch.clock)  # another process: it knows before its first round has an answer
+    assert watch.look().busy == "no reason given"
+    watch.guest.is_odd = False
+    watch.look(after_s=watch.ready.interval_s)
+    assert watch.look().busy == ""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_says_busy_without_being_a_file(tmp_path, shell):
+    sign = tmp_path / "busy"
+
+    def is_odd():
+        return subprocess.run([*shell, "-c", ODD.replace(BUSY, str(sign))], check=False).returncode == 0
+
+    assert not is_odd()
+    sign.symlink_to("/nowhere/at/all")
+    assert is_odd()
+    sign.unlink()
+    sign.mkdir()
+    assert is_odd()
+    sign.rmdir()
+    sign.write_text("")
+    assert not is_odd()  # it can be read
 
 
 def test_frozen_file_systems_are_no_silence():
