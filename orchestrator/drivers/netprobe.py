@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from orchestrator.model.spec import Probe
 
 HEAD_BYTES = 4096
+# What comes before the answer (RFC 9110, 15.2); after 101, which nobody has asked for, comes something else than HTTP.
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}(?=[ \r\n])")
+_WHOLE_INTERIM = re.compile(rb"\A(?:HTTP/1\.[01] 1(?!01)[0-9]{2}(?=[ \r\n]).*?\r?\n\r?\n)+", re.DOTALL)
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
 
 
@@ -35,8 +38,8 @@ def _page(link: socket.socket, address: str, what: Probe, deadline: float) -> st
     link.sendall(
         f"GET {what.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: vmrole\r\nConnection: close\r\n\r\n".encode()
     )
-    head = b""
-    while b"\n" not in head and len(head) < HEAD_BYTES:
+    head, count = b"", 0
+    while (b"\n" not in head or _INTERIM.match(head)) and count < HEAD_BYTES:
         # Each byte may take its time, all of them together may not.
         left_s = deadline - time.monotonic()
         if left_s <= 0:
@@ -45,7 +48,9 @@ def _page(link: socket.socket, address: str, what: Probe, deadline: float) -> st
         part = link.recv(HEAD_BYTES)
         if not part:
             break
-        head += part
+        head, count = _WHOLE_INTERIM.sub(b"", head + part), count + len(part)
+    if _INTERIM.match(head) or (not head and count):
+        return "it has only interim answers (1xx)"
     status = _STATUS.match(head)
     if status is None:
         return "the answer is not HTTP"

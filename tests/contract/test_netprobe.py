@@ -13,6 +13,8 @@ from orchestrator.errors import VmroleError
 from orchestrator.model.spec import Probe
 from tests.contract.netns import namespace, web
 
+INTERIM = "it has only interim answers (1xx)"
+
 
 @pytest.fixture(scope="module")
 def space():
@@ -73,6 +75,10 @@ def test_a_port_that_nobody_listens_on(place):
         ([b"HTTP/1.1 503 \x1b[2J\r\n"], "503"), ([b"HTTP/1.1 404 No\r\n"], "404"),
         ([b"SSH-2.0-dropbear\r\n"], "the answer is not HTTP"), ([b"HTTP/1.1 20x\r\n"], "the answer is not HTTP"),
         ([b"x" * 100_000], "the answer is not HTTP"), ([], "the answer is not HTTP"),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"], ""), ([b"HTTP/1.1 100\n\nHTTP/1.1 204\n"], ""),
+        ([b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n", b"\r\nHTTP/1.1 102 x\r\n\r", b"\nHTTP/1.1 503 x\r\n"], "503"),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n"], INTERIM), ([b"HTTP/1.1 100 Continue\r\n"], INTERIM),
+        ([b"HTTP/1.1 100 Continue\r\n\r\n" * 1000], INTERIM), ([b"HTTP/1.1 101 Switching\r\n\r\n"], "101"),
     ],
 )  # fmt: skip
 def test_answers(space, place, pieces, why):
