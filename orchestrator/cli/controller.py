@@ -49,7 +49,6 @@ def controller(context: Context, unit: bool) -> None:
         signal.signal(number, lambda number, _frame: ended.append(number))
     logging.getLogger().setLevel(min(logging.INFO, logging.getLogger().level))
     with wired(context.home, context.connect, context.cache_dir, log.info) as wiring:
-        log.info("the controller of %s begins, %d hosts", context.home, len(wiring.hosts))
         _made(wiring, ended).run()
     log.info("the controller ends; instances and HAProxy run on")
 
@@ -90,6 +89,7 @@ def _made(wiring: Wiring, ended: list[int]) -> Controller:
         clock=wiring.clock,
         teller=ServiceManager(),
         is_over=lambda: bool(ended),
+        begin=lambda: log.info("the controller of %s begins, %d hosts", wiring.home, len(wiring.hosts)),
         after=after,
     )
 

@@ -37,7 +37,10 @@ class Teller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """Runs ``loop`` while it holds ``lease``, until ``is_over``; ``after`` is called with the plan of each turn."""
+    """Runs ``loop`` while it holds ``lease``, until ``is_over``.
+
+    ``begin`` is called once, when it has the lease for the first time, ``after`` with the plan of each turn.
+    """
 
     loop: Loop
     lease: LoopLease
@@ -45,6 +48,7 @@ class Controller:
     clock: Clock
     teller: Teller
     is_over: Callable[[], bool]
+    begin: Callable[[], None]
     after: Callable[[Plan], None]
 
     def run(self) -> None:
@@ -55,6 +59,7 @@ class Controller:
             with self.lease.try_hold(as_controller=True) as is_ours:
                 if is_ours:
                     if not is_announced:
+                        self.begin()
                         self.teller.tell(READY="1", STATUS="looks at its hosts")
                     is_announced = True
                     self._hold()

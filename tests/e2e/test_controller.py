@@ -53,6 +53,7 @@ def test_commands_want_and_watch_and_the_controller_does(lab, tmp_path):
         assert "watched" in fetch(f"http://{vip}/")
         second = lab.run("controller")
         assert (second.code, "runs on this home already" in second.err) == (75, True), second
+        assert "begins" not in second.err
         # What needs to be alone gets its turn, and the controller goes on afterwards.
         lab.ok("volume", "snapshot", "watched/web-0/data", "first")
         pid = qemu(lab)

@@ -32,6 +32,10 @@ class Listener:
     def __init__(self, watchdog_s: float = 0.0) -> None:
         self.watchdog_s = watchdog_s
         self.told: list[dict[str, str]] = []
+        self.begun = 0
+
+    def begin(self) -> None:
+        self.begun += 1
 
     def tell(self, **state: str) -> None:
         self.told.append(state)
@@ -41,6 +45,7 @@ class Listener:
 def running(world: FakeWorld, *, turns: int, lease: FakeLease | None = None, listener: Listener | None = None):
     """A controller that is told to end after so many turns."""
     plans: list = []
+    listener = listener or Listener()
     with world.loop() as loop:
         yield (
             Controller(
@@ -48,8 +53,9 @@ def running(world: FakeWorld, *, turns: int, lease: FakeLease | None = None, lis
                 lease=lease or FakeLease(),
                 store=world.store,
                 clock=world.clock,
-                teller=listener or Listener(),
+                teller=listener,
                 is_over=lambda: len(plans) >= turns,
+                begin=listener.begin,
                 after=plans.append,
             ),
             plans,
@@ -124,8 +130,14 @@ def test_lets_go_of_the_lease_when_asked_and_takes_it_again():
 
 def test_a_second_controller_is_told_so():
     lease = FakeLease("the controller, process 7")
-    with running(FakeWorld(), turns=1, lease=lease) as (made, _plans), pytest.raises(Busy, match="process 7"):
+    listener = Listener()
+    with running(FakeWorld(), turns=1, lease=lease, listener=listener) as (made, _plans):
+        with pytest.raises(Busy, match="process 7"):
+            made.run()
+        assert listener.begun == 0  # nothing is said of a beginning
+        lease.other = ""
         made.run()
+    assert listener.begun == 1
 
 
 def test_waits_while_a_command_runs_the_loop():
