@@ -51,7 +51,11 @@ LIMITED = r"""limit=$1; shift; umask 077; said=$(mktemp /tmp/vmrole-probe.XXXXXX
 timeout -s KILL "$limit" "$@" >"$said" 2>&1 </dev/null; code=$?
 tail -c 4096 "$said"; [ "$said" = /dev/null ] || rm -f "$said"; exit $code"""
 _KILLED = {124, 137}
-_ITS_OWN = re.compile(r"Cloud-init v\. |[0-9-]{10} [0-9:,]{12} - [a-z_]+\.py\[")  # cloud-init's own lines in OUTPUT
+# Lines in OUTPUT of cloud-init's own, and of ssh-keygen, which it calls.
+_ITS_OWN = re.compile(
+    r"Cloud-init v\. |[0-9-]{10} [0-9:,]{12} - [a-z_]+\.py\[|ci-info: |Generating public/private |The key('s|) "
+    r"(?:fingerprint|randomart)|Your (?:identification|public key) has been saved|SHA256:\S+ |\+--+\[|\|.{17}\|$"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import binascii
 import contextlib
 import hmac
 import json
+import logging
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
     from orchestrator.model.secret import SecretRef
 
+log = logging.getLogger(__name__)
 KEY_BYTES = 32
 NONCE_BYTES = 12
+OTHERS = 0o077
 ABOUT = b"vmrole secrets 1"
 LOST = "put secrets and secrets.key back from one backup; or move both away, store named ones again, run `vmrole up`"
 
@@ -125,6 +128,7 @@ class SecretStore:
 
     def _key(self) -> bytes:
         try:
+            self._close_key()
             key = bytes.fromhex(self._key_path.read_text())
         except FileNotFoundError as error:
             if self._path.exists():
@@ -135,6 +139,13 @@ class SecretStore:
         if len(key) != KEY_BYTES:
             raise Refused(f"{self._key_path} is damaged", LOST)
         return key
+
+    def _close_key(self) -> None:
+        """A key that came back from a backup is often open to others."""
+        mode = self._key_path.stat().st_mode
+        if mode & OTHERS:
+            log.warning("%s could be read by others (mode %04o): it is 0600 now", self._key_path, mode & 0o7777)
+            self._key_path.chmod(mode & 0o600)
 
     def _derived(self, purpose: str) -> bytes:
         return hmac.digest(self._key(), purpose.encode(), "sha256")

@@ -62,6 +62,13 @@ class TestSecretStore(SecretsContract):
             assert b"canary" not in path.read_bytes()
         assert {path.name for path in tmp_path.iterdir()} == {"secrets", "secrets.key", "secrets.lock"}
 
+    def test_a_key_that_others_can_read_is_closed_again(self, secrets, tmp_path, caplog):
+        secrets.put_named("db", VALUE)
+        (tmp_path / "secrets.key").chmod(0o644)
+        assert secrets.named("db") == VALUE
+        assert stat.S_IMODE((tmp_path / "secrets.key").stat().st_mode) == 0o600
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+
     def test_looking_writes_nothing(self, secrets, tmp_path):
         assert (secrets.names(), secrets.named("db")) == ((), None)
         assert secrets.digest(VALUE) == secrets.digest(VALUE)

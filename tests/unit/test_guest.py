@@ -141,6 +141,26 @@ class Files(Agent):
         return super().agent(domain, command, arguments, timeout_s)
 
 
+KEYS = b"""ci-info: +-------+-------------+
+Generating public/private ed25519 key pair.
+Your identification has been saved in /etc/ssh/ssh_host_ed25519_key
+Your public key has been saved in /etc/ssh/ssh_host_ed25519_key.pub
+The key fingerprint is:
+SHA256:wVh+6lyIFAiUgylrjTxA82+Cs9fNNEmCxygG/MnZVCE root@web-0
+The key's randomart image is:
++--[ED25519 256]--+
+|+*oo Eooo        |
+|  .              |
++----[SHA256]-----+
+"""
+
+
+def test_of_a_failed_setup_no_keys_that_cloud_init_made_are_told():
+    host = Files(boot_id=b"b\n", result=FAILED, cloud_init_output=b"E: no such package\n" + KEYS)
+    seen = AgentGuests(FakeClock()).look(host, web(0), dip="198.18.0.10", ready=Ready(), known_boot=None)
+    assert seen.setup_errors[-1] == "its last output: E: no such package"
+
+
 def test_a_failed_setup_is_told_with_what_its_commands_printed_last():
     host = Files(boot_id=b"b\n", result=FAILED, cloud_init_output=PRINTED)
     seen = AgentGuests(FakeClock()).look(host, web(0), dip="198.18.0.10", ready=Ready(), known_boot=None)
