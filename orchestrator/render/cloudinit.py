@@ -113,12 +113,17 @@ def _dhcp(setup: Setup) -> dict[str, object]:
 
 
 def _static(record: InstanceRecord, setup: Setup, around: Vicinity) -> dict[str, object]:
-    """The DIP, and what DHCP would have said with it."""
+    """The DIP, and what DHCP would have said with it.
+
+    Router advertisements are not waited for, which takes networkd 12 s at each boot: these networks have no IPv6 but
+    link-local addresses, and what another guest says of itself as a router is not to be believed.
+    """
     subnet = around.subnet(record.host)
     if subnet is None:
         raise Refused(f"{record.id} has no network on host {record.host}", "`vmrole status` tells what it waits for")
     gateway = str(subnet[1])
     return {
+        "accept-ra": False,
         "addresses": [f"{record.dip}/{subnet.prefixlen}"],
         "routes": [{"to": "0.0.0.0/0", "via": gateway}],
         "nameservers": {

@@ -252,6 +252,7 @@ def test_names_are_asked_of_others_when_they_are_given():
 def test_a_static_network_is_what_dhcp_would_have_said():
     found = nic(Setup(is_static=True))
     assert "dhcp4" not in found
+    assert found["accept-ra"] is False
     assert (found["addresses"], found["routes"]) == (["198.18.0.10/24"], [{"to": "0.0.0.0/0", "via": "198.18.0.1"}])
     assert found["nameservers"] == {"addresses": ["198.18.0.1"], "search": ["hello.internal"]}
 
