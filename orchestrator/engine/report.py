@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from orchestrator.model.world import World
 
 
+FROZEN = "its file systems are frozen, as for a backup: it is not judged until they are thawed"
+
+
 def status(case: Case, world: World, now: float) -> InstanceStatus:
     """The instance as people see it."""
     record, problem = case.record, trouble(case, world)
@@ -45,6 +48,8 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
         told = "the guest agent did not answer just now; it is looked at again"
         judged = replace(judged, state=State.READY, reason=told)
     judged = judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
+    if guest_of(case, world).frozen:
+        judged = replace(judged, reason="; ".join(filter(None, (FROZEN, judged.reason))))
     return _of_news(_of_health(_of_care(judged, case, world), case, now), case, world)
 
 

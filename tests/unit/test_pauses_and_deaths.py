@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.engine.deploy import paused, resumed
+from orchestrator.engine.plan import plan
 from orchestrator.engine.status import State
+from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act
 from orchestrator.model.spec import Repair
-from orchestrator.model.world import PANIC, Power
+from orchestrator.model.world import PANIC, GuestSeen, Power
 from tests.fakes.build import HELLO, role, service
 from tests.fakes.faults import Killed
 from tests.fakes.guests import Script
@@ -209,3 +211,17 @@ def test_repair_that_is_cut_anywhere_ends_where_an_undisturbed_one_does(mended_b
         assert world.state() == whole.state(), lives
         assert world.record("web-0").next is None
         assert [a.act for r in world.store.intent().instances if (a := r.farewell)] == list[Act]()
+
+
+def test_frozen_file_systems_are_told_and_nothing_is_judged_or_done():
+    world = FakeWorld()
+    world.up(service())
+    world.settle()
+    with world.loop() as loop:
+        seen, intent = loop.see(), world.store.intent()
+    machine = MachineId(world.record("web-0").id, 1)
+    frozen = replace(seen, guests={machine: GuestSeen(frozen=True)}, pulses={})
+    made = plan(intent, frozen, world.clock.now())
+    (status,) = made.instances
+    assert (status.state, status.in_rotation, made.steps) == (State.READY, True, ())
+    assert status.reason.startswith("its file systems are frozen")
