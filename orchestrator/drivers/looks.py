@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.drivers import netprobe
 from orchestrator.engine import startup
-from orchestrator.engine.readiness import PROBE, first_starts, judge_services, setup_result
+from orchestrator.engine.readiness import PROBE, first_starts, judge_services, recent_restarts, setup_result
 from orchestrator.engine.systemd import Report
 from orchestrator.errors import AgentRefused, AgentSilent
 from orchestrator.model.text import line, lines
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.drivers.place import Place
+    from orchestrator.engine.systemd import Counts
     from orchestrator.model.spec import Probe, Ready
     from orchestrator.ports import Clock
 
@@ -87,8 +88,9 @@ Question = Callable[[Way | None], Report | None]  # its answer, None until that 
 class Memory:
     """What is remembered of one machine: the round under way, what the last whole one found, how many were good.
 
-    ``starts``: when each of its services was first seen to be started, in this boot. ``is_odd``: something that is no
-    file, and so cannot be read, says that it is busy; None: not known yet.
+    ``starts``: when each of its services was first seen to be started, in this boot; ``restarts``: how often systemd
+    has restarted them of late. ``is_odd``: something that is no file, and so cannot be read, says that it is busy;
+    None: not known yet.
     ``told``: the revision of its runtime file, as it was at ``told_at``; it is told of another after ``tell_after``.
     ``hooks``: which of its programs for a change ended badly, looked for until ``hooks_until``.
     """
@@ -100,6 +102,7 @@ class Memory:
     last: Report = UNSEEN
     streak: int = 0
     starts: dict[str, int] = field(default_factory=dict)
+    restarts: Counts = field(default_factory=dict)
     is_odd: bool | None = None
     used: float = 0.0
     told: str = ""
@@ -112,7 +115,7 @@ class Memory:
     def restart(self, boot: str) -> None:
         """Another kernel runs: whatever was asked of the old one has no answer."""
         self.boot, self.open, self.found, self.begun = boot, [], [], -math.inf
-        self.last, self.streak, self.starts, self.is_odd = UNSEEN, 0, {}, None
+        self.last, self.streak, self.starts, self.restarts, self.is_odd = UNSEEN, 0, {}, {}, None
         self.told, self.told_at, self.hooks = "", -math.inf, ""
 
     def begin(self, questions: list[Question], now: float) -> None:
@@ -220,7 +223,9 @@ def _services(memory: Memory, way: Way, ready: Ready, times: int, *, was_ready: 
         if outcome is None:
             return None
         text = outcome.stdout[:PROBE_BYTES].decode(errors="replace")
-        report = judge_services(text, ready.services, was_ready=was_ready, starts=memory.starts)
+        memory.restarts = recent_restarts(text, memory.restarts)
+        seen = memory.starts, memory.restarts
+        report = judge_services(text, ready.services, was_ready=was_ready, starts=seen[0], restarts=seen[1])
         memory.starts = {**first_starts(text), **memory.starts}
         memory.is_odd = text.startswith("busy odd\n")
         return report

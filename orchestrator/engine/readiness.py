@@ -154,16 +154,17 @@ def judge_services(
     *,
     was_ready: bool = False,
     starts: Mapping[str, int] = MappingProxyType({}),
+    restarts: systemd.Counts = MappingProxyType({}),
 ) -> Report:
     """Read the probe's output. ``named``: only these services count; None: every auto-start service.
 
     ``was_ready``: it is a later look, to which what the manager has queued does not matter. ``starts``: of this boot,
-    what ``first_starts`` of the texts before said.
+    what ``first_starts`` of the texts before said; ``restarts``: what ``recent_restarts`` has made of all of them.
     """
     rows = text.splitlines()[:MAX_ROWS]
     manager = next((row.removeprefix("manager ") for row in rows if row.startswith("manager ")), "none")
     if manager == "systemd":
-        return systemd.judged(rows, named, was_ready=was_ready)
+        return systemd.judged(rows, named, restarts, was_ready=was_ready)
     if manager == "openrc":
         return _openrc(rows, named)
     if manager == "runit":
@@ -254,6 +255,11 @@ def first_starts(text: str) -> dict[str, int]:
             if service.start is not None:
                 starts.setdefault(name, service.start)
     return starts
+
+
+def recent_restarts(text: str, before: systemd.Counts) -> systemd.Counts:
+    """How often systemd has restarted units of late, after this look."""
+    return systemd.restarts(text.splitlines()[:MAX_ROWS], before)
 
 
 def auto_started(text: str) -> tuple[str, ...]:

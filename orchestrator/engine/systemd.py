@@ -8,7 +8,8 @@ socket, timer or path that starts it. No unit of any kind has failed, and no job
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from orchestrator.model.text import line
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     Unit = Mapping[str, str]
+    Counts = Mapping[str, Sequence[tuple[float, int]]]  # unit → (seconds since the boot, restarts until then), by time
 
 MAX_NAMED = 10  # a guest may claim any number of services; so many are named
 MAX_QUOTED = 3
 FLAPPING_S = 5.0  # a service that was restarted counts as up once it has lasted so long
+FLAPS, FLAPS_S = 3, 120.0  # one that systemd itself restarts so often within that time is not up in between either
 AUTO_START = {"enabled", "enabled-runtime", "generated", "static", "indirect", "alias"}
 KINDS = {"service", "socket", "timer", "mount", "automount", "path", "swap", "target", "device", "slice", "scope"}
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
@@ -41,7 +44,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Printed:
-    """The probe's output, taken apart. ``uptime_s``: seconds since the guest's boot."""
+    """The probe's output, taken apart. ``uptime_s``: seconds since the guest's boot.
+
+    ``recent``: how often units were restarted within FLAPS_S, as far as that was watched.
+    """
 
     units: Mapping[str, Unit]
     targets: frozenset[str]
@@ -50,11 +56,17 @@ class _Printed:
     jobs: Sequence[str]
     state: str
     uptime_s: float
+    recent: Mapping[str, int] = field(default_factory=dict)
 
 
-def judged(rows: Sequence[str], named: tuple[str, ...] | None, *, was_ready: bool) -> Report:
-    """``named``: only these units count. ``was_ready``: what is queued now does not matter to a guest in service."""
-    seen = _printed(rows)
+def judged(
+    rows: Sequence[str], named: tuple[str, ...] | None, counts: Counts = MappingProxyType({}), *, was_ready: bool
+) -> Report:
+    """``named``: only these units count. ``was_ready``: what is queued now does not matter to a guest in service.
+
+    ``counts``: what ``restarts`` has made of this look and those before.
+    """
+    seen = replace(_printed(rows), recent={name: own[-1][1] - own[0][1] for name, own in counts.items()})
     if named is not None:
         return _named(seen, {_full(name) for name in named})
     failed = [sentence(name, why, seen.logs) for name, why in seen.failed.items()]
@@ -68,6 +80,22 @@ def judged(rows: Sequence[str], named: tuple[str, ...] | None, *, was_ready: boo
     if not is_settled and not waiting:
         waiting.append(f"systemd is {seen.state or 'silent'}")
     return Report(is_settled, tuple(waiting[:MAX_NAMED]), tuple(failed[:MAX_NAMED]))
+
+
+def restarts(rows: Sequence[str], before: Counts) -> dict[str, tuple[tuple[float, int], ...]]:
+    """How often systemd has restarted each unit by itself, as the looks of the last FLAPS_S found it.
+
+    It counts anew when somebody starts or restarts a unit: what was before is over then.
+    """
+    if not any(row.startswith("NRestarts=") and row != "NRestarts=0" for row in rows):
+        return {}
+    seen, found = _printed(rows), {}
+    for name, unit in seen.units.items():
+        if count := _restarts(unit):
+            known = [one for one in before.get(name, ()) if seen.uptime_s - one[0] <= FLAPS_S and one[1] <= count]
+            kept = known if known and known[-1][1] == count else [*known, (seen.uptime_s, count)]
+            found[name] = tuple(kept)
+    return found
 
 
 def sentence(name: str, why: str, logs: Mapping[str, Sequence[str]]) -> str:
@@ -187,8 +215,10 @@ def _flapping(unit: Unit, seen: _Printed) -> str:
     """Why a service that is active now may not be a moment later: it has been restarted, and only just."""
     entered = unit.get("ActiveEnterTimestampMonotonic", "")
     lasted_s = seen.uptime_s - float(entered) / 1e6 if _NUMBER.fullmatch(entered) else FLAPPING_S
-    count = _restarts(unit)
-    return f"restarted {count} times, the last time {max(0.0, lasted_s):.0f} s ago" if _is_new(count, lasted_s) else ""
+    count, recent = _restarts(unit), seen.recent.get(unit.get("Id", ""), 0)
+    if _is_new(count, lasted_s):
+        return f"restarted {count} times, the last time {max(0.0, lasted_s):.0f} s ago"
+    return f"restarted {count} times, {recent} of them in the last {FLAPS_S:.0f} s" if recent >= FLAPS else ""
 
 
 def _is_new(count: int, lasted_s: float) -> bool:

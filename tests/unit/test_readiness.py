@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.readiness import MAX_NAMED, auto_started, first_starts, judge_services, setup_result
+from orchestrator.engine.readiness import (
+    MAX_NAMED,
+    auto_started,
+    first_starts,
+    judge_services,
+    recent_restarts,
+    setup_result,
+)
 from orchestrator.engine.systemd import Report
 from orchestrator.model.text import LINE_LENGTH
 
@@ -271,6 +278,39 @@ def test_units_of_every_kind_that_should_be_up(down, why):
 def test_units_that_are_well(well):
     text = systemd(unit("x", **well), extra="uptime 100.25 220.00\n")
     assert judge_services(text, None) == Report(settled=True)
+
+
+def flapping(looks):
+    """What is said of a service at looks of (seconds since the boot, restarts by systemd); it has run for 10 s."""
+    said, known = [], {}
+    for at, count in looks:
+        entered = str(int((at - 10) * 1e6))
+        text = systemd(
+            unit("x", NRestarts=str(count), ActiveEnterTimestampMonotonic=entered), extra=f"uptime {at}.0 1.0\n"
+        )
+        known = recent_restarts(text, known)
+        said.append(judge_services(text, None, was_ready=True, restarts=known).waiting)
+    return said
+
+
+def test_a_unit_that_systemd_restarts_again_and_again_is_not_up_in_between():
+    said = flapping([(20 * n, n) for n in range(1, 8)])
+    assert said[:3] == [(), (), ()]
+    assert said[3] == ("x.service (restarted 4 times, 3 of them in the last 120 s)",)
+    assert all(said[3:])
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [(20 * n, 7) for n in range(1, 20)],  # it was restarted long ago, as far as anybody has seen
+        [(20, 1), (40, 2), (60, 3), (190, 3), (300, 3)],  # and has come to rest
+        [(60 * n, n) for n in range(1, 20)],  # one in a minute
+        [(20, 2), (40, 0), (60, 1), (80, 0), (100, 1), (120, 2), (140, 0)],  # somebody restarts it, which counts anew
+    ],
+)
+def test_a_unit_that_was_restarted_is_up(looks):
+    assert flapping(looks) == [()] * len(looks)
 
 
 def test_what_is_waited_for_is_quoted_too():
