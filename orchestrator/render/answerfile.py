@@ -157,14 +157,26 @@ def _merge(ours: etree._Element, theirs: etree._Element) -> None:
 
 def _settle(ours: etree._Element, theirs: etree._Element) -> None:
     for child in sorted(theirs.iterchildren(tag=etree.Element), key=_order):
-        same = ours.find(str(child.tag))
-        if child.get(_ADD) == "add" or same is None:
+        is_item = child.get(_ADD) == "add"
+        same = _twin(ours, child) if is_item else ours.find(str(child.tag))
+        if same is None:
             ours.append(child)
         elif len(child) and len(same):
             _settle(same, child)
         else:
             ours.replace(same, child)
     _number(ours)
+
+
+def _twin(ours: etree._Element, item: etree._Element) -> etree._Element | None:
+    """The item of our list that has the name of theirs: Windows refuses two of one name. A number is no name."""
+    name = _name(item)
+    return next((each for each in ours.findall(str(item.tag)) if name and _name(each) == name), None)
+
+
+def _name(item: etree._Element) -> str:
+    found = item.get(_KEY) or item.findtext(_tag("Name")) or item.findtext(_tag("Identifier")) or ""
+    return "" if found.strip().isdigit() else found.strip().casefold()
 
 
 def _order(item: etree._Element) -> int:
@@ -175,8 +187,11 @@ def _order(item: etree._Element) -> int:
 
 def _number(ours: etree._Element) -> None:
     """Give the items of a joined list numbers of their own, in their order: Windows refuses the same one twice."""
-    for number, order in enumerate(ours.findall(f"*/{_tag('Order')}"), 1):
-        order.text = str(number)
+    for path in (f"*/{_tag('Order')}", f"{_tag('Route')}/{_tag('Identifier')}"):
+        for number, element in enumerate(ours.findall(path), 1):
+            element.text = str(number)
+    for number, item in enumerate([each for each in ours if (each.get(_KEY) or "").isdigit()], 1):
+        item.set(_KEY, str(number))
 
 
 def _tag(name: str) -> str:

@@ -30,6 +30,35 @@ def test_the_users_own_answer_file_is_merged_and_wins():
     assert {etree.QName(element).namespace for element in root.iter()} == {NS}
 
 
+def test_of_two_items_with_one_name_theirs_wins_and_numbers_are_given_anew():
+    dns, firewall, tcp = "Microsoft-Windows-DNS-Client", "Networking-MPSSVC-Svc", "Microsoft-Windows-TCPIP"
+    card = "<Identifier>52-54-57-8E-63-13</Identifier>"
+    theirs = f"""<unattend xmlns="{NS}" xmlns:w="{WCM}"><settings pass="specialize">
+      <component name="{firewall}"><FirewallGroups><FirewallGroup w:action="add" w:keyValue="RemoteDesktop">
+        <Profile>domain</Profile></FirewallGroup></FirewallGroups></component>
+      <component name="{dns}"><DNSSuffixSearchOrder><DomainName w:action="add" w:keyValue="1">their.org</DomainName>
+      </DNSSuffixSearchOrder></component>
+      <component name="{tcp}"><Interfaces><Interface w:action="add">{card}<Routes><Route w:action="add">
+        <Identifier>1</Identifier><Prefix>192.0.2.0/24</Prefix></Route></Routes></Interface></Interfaces></component>
+      </settings><settings pass="oobeSystem"><component name="{SHELL}"><UserAccounts><LocalAccounts>
+        <LocalAccount w:action="add"><Name>ANN</Name><Group>Users</Group></LocalAccount>
+        <LocalAccount w:action="add"><Name>eve</Name></LocalAccount></LocalAccounts></UserAccounts></component>
+      </settings></unattend>"""
+    root = answers(replace(FULL, unattend=theirs), (3389,))
+    groups, accounts = f"{firewall}/FirewallGroups/FirewallGroup", f"{SHELL}/UserAccounts/LocalAccounts/LocalAccount"
+    assert said(root, "specialize", f"{groups}/Profile") == ["domain"]
+    assert said(root, "specialize", f"{groups}/Active") == ["true"]
+    assert said(root, "specialize", f"{dns}/DNSSuffixSearchOrder/DomainName") == ["example.org", "their.org"]
+    keys = root.xpath("//u:DomainName/@w:keyValue", namespaces={"u": NS, "w": WCM})
+    assert keys == ["1", "2"]
+    interface = f"{tcp}/Interfaces/Interface"
+    assert said(root, "specialize", f"{interface}/Identifier") == ["52-54-57-8E-63-13"]
+    assert said(root, "specialize", f"{interface}/Routes/Route/Identifier") == ["1", "2"]
+    assert said(root, "specialize", f"{interface}/Routes/Route/Prefix") == ["0.0.0.0/0", "192.0.2.0/24"]
+    assert said(root, "oobeSystem", f"{accounts}/Name") == ["ANN", "bob", "eve"]
+    assert said(root, "oobeSystem", f"{accounts}/Group") == ["Users", "Users"]
+
+
 BAD = {
     "no XML": "<a",
     "no namespace": "<unattend/>",
