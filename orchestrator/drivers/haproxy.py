@@ -27,7 +27,7 @@ from orchestrator.render import haproxy as text
 from orchestrator.render.layouts import saved_frontends
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.config.site import Site
@@ -41,6 +41,15 @@ LOOK_S = 10.0  # how long a firewall that somebody took away may go unnoticed: a
 ANY = ("0.0.0.0", "*")  # noqa: S104 - as `ss` names who listens at every address
 TAKEN = "is one of the ports taken by another program on the VIP?"
 CALM_S = 0.3  # a request that was given to a server just before it went into maintenance may take so long
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Whoever cannot write in HAProxy's folder says so, and is tried again: a full disk ends no controller."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"HAProxy's folder cannot be written: {error}", "is there room on its disk?") from error
 
 
 class HaproxyBalancer:
@@ -108,6 +117,7 @@ class HaproxyBalancer:
             found += Counter(runtime.parse_sessions(answer))
         return Counter({key: count for key, count in found.items() if key[1] != "BACKEND"})
 
+    @_writing()
     def configure(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -138,6 +148,7 @@ class HaproxyBalancer:
         self._assert_down(down)
         self._drop_certificates(certificates)
 
+    @_writing()
     def save(self, frontends: Sequence[Frontend], servers: Sequence[Server]) -> None:
         write_durably(self._config, text.config_text(frontends, servers))
 
@@ -235,6 +246,7 @@ class HaproxyBalancer:
             _pause()
         return False
 
+    @_writing()
     def stop(self) -> None:
         """End it, and remove its file. Nothing to do if it does not run."""
         if self._is_up():
@@ -276,9 +288,11 @@ class HaproxyBalancer:
             self._seen_firewall = (time.monotonic(), seen)
         return seen
 
+    @_writing()
     def add_vip(self, vip: str) -> None:
         self._addresses.add(vip)
 
+    @_writing()
     def remove_vip(self, vip: str) -> None:
         self._addresses.remove(vip)
 

@@ -41,6 +41,15 @@ def test_it_says_whose_frontend_it_refuses(running, certificates, space):
     assert running.observe().refused[layout([FRONT, OTHER])].backends == (OTHER.name,)
 
 
+def test_a_folder_that_cannot_be_written_is_told_and_what_runs_goes_on(running, folder):
+    (folder / "run" / ".haproxy.cfg.new").mkdir()
+    with pytest.raises(Refused, match="HAProxy's folder cannot be written"):
+        running.save([FRONT], [TWO])
+    running.add_server(TWO, FRONT)
+    seen = running.observe()
+    assert (seen.saved, len(seen.servers), dict(seen.refused)) == (fingerprint([FRONT], [ONE]), 2, {})
+
+
 def test_while_it_refuses_one_service_all_others_come_and_go(running, certificates):
     certificates["store:bad"] = "no PEM"
     bad = Frontend("bad.production.web.http", VIP, 82, Protocol.HTTP, "", Traffic(tls=Tls(SecretRef("store:bad"))))
