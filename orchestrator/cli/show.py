@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.cli.context import Context
-    from orchestrator.model.record import Event
-    from orchestrator.ports import Store
+    from orchestrator.control.loop import Loop
+    from orchestrator.engine.plan import Plan
+    from orchestrator.model.record import Event, Intent
+    from orchestrator.ports import Clock, Store
     from orchestrator.wiring import Wiring
 
 FOLLOW_S = 0.5
 WATCH_S = 1.0
+MORE_LOOKS = 3
 
 
 @click.command()
@@ -88,11 +91,24 @@ def status(context: Context, service: str, slot: str, as_json: bool, watch: bool
             _show(wiring, key, as_json=as_json)
 
 
+def looked(loop: Loop, clock: Clock, key: DeploymentId) -> tuple[Intent, Plan]:
+    """A look, or a few: what a guest is asked about its services it takes a moment to say, and then it names them."""
+    from orchestrator.cli.view import is_vague, own
+
+    intent, plan = loop.look()
+    for _look in range(MORE_LOOKS):
+        if not any(is_vague(status) for status in own(plan, key)):
+            break
+        clock.wait(WATCH_S)
+        intent, plan = loop.look()
+    return intent, plan
+
+
 def _show(wiring: Wiring, key: DeploymentId, *, as_json: bool) -> None:
     from orchestrator.cli.view import consoles, own, print_json, status_json, status_text
 
     find_deployment(wiring.store.intent(), key.service, key.slot)
-    intent, plan = wiring.loop.look()
+    intent, plan = looked(wiring.loop, wiring.clock, key)
     record = find_deployment(intent, key.service, key.slot)
     if as_json:
         print_json(status_json(plan, record))

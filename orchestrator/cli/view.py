@@ -10,10 +10,11 @@ import click
 
 from orchestrator.cli.upgradejson import rollout_json
 from orchestrator.engine import upgrading
+from orchestrator.engine.lifecycle import WAITS_FOR
 from orchestrator.engine.rotation import frontends
 from orchestrator.engine.status import State
 from orchestrator.model.names import MachineId
-from orchestrator.model.record import DeploymentRecord, Wanted
+from orchestrator.model.record import DeploymentRecord, Stage, Wanted
 from orchestrator.model.spec import Visibility
 
 if TYPE_CHECKING:
@@ -47,6 +48,14 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def own(plan: Plan, key: DeploymentId) -> list[InstanceStatus]:
     return [status for status in plan.instances if status.record.id.deployment == key]
+
+
+def is_vague(status: InstanceStatus) -> bool:
+    """Whether it waits for services, or seems not to be well, and which they are was not said yet."""
+    is_waiting = status.stage is Stage.SERVICES and status.reason.startswith(
+        f"waiting for {WAITS_FOR[Stage.SERVICES]},"
+    )
+    return is_waiting or status.reason.startswith("HAProxy's check failed;")
 
 
 def reasons(statuses: Iterable[InstanceStatus]) -> list[str]:

@@ -206,11 +206,11 @@ def _outlook(case: Case, role: Role, now: float) -> str:
     if not _is_ours(case.found):
         return ""
     obstacles = [
-        (case.found.is_doubtful, "; it is looked at again"),
         (case.deployment.paused is not None, "; the service is paused"),
         (not role.repair.is_on, "; repair is off"),
     ]
-    if said := next((text for is_so, text in obstacles if is_so), ""):
+    again = "; it is looked at again" if case.found.is_doubtful else ""
+    if said := again + next((text for is_so, text in obstacles if is_so), ""):
         return said
     if wanted is None or wanted.verdict:
         return ""
