@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.secret import SecretRef
 from orchestrator.model.setup import Command, Setup, When
-from orchestrator.model.spec import Disk, DiskKind, Endpoint, Ready, Role, Traffic
+from orchestrator.model.spec import Disk, DiskKind, Endpoint, Platform, Ready, Repair, Role, Stop, Traffic, Visibility
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
+
+    from _typeshed import DataclassInstance
 
     from orchestrator.model.record import DeploymentRecord
 
@@ -61,10 +63,11 @@ WORDS: Mapping[tuple[type, str], Path] = {
     (Traffic, "idle_s"): ("idle_timeout",),
     (Ready, "ssh_user"): ("ssh", "user"),
     (Ready, "ssh_key"): ("ssh", "key"),
+    (Stop, "keep_s"): ("keep_overlay",),
+    (Repair, "is_on"): (),
     (Disk, "is_clean"): ("clean_on_reimage",),
 }
 SETUP_WORDS: Mapping[str, Path] = {
-    "user_parts": ("user_data",),
     "administrator_password": ("administrator",),
     "ntp_servers": ("ntp",),
     "dns_servers": ("dns", "servers"),
@@ -76,6 +79,8 @@ COMMANDS = {When.FIRST_BOOT: "run", When.EVERY_BOOT: "run_every_boot", When.STAR
 DISKS = {DiskKind.LOCAL: "local_storage", DiskKind.VOLUME: "volumes"}
 NAMED = {"endpoints", *DISKS.values()}
 UNITS = {"size_mib": "MiB", "memory_mib": "MiB", "disk_gib": "GiB"}
+# Of these, 0 is what the file says by leaving them out.
+UNSET = {"disk_gib", "max_connections", "max_per_instance", "port", "ports"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +142,27 @@ def _role(old: DeploymentRecord, new: DeploymentRecord, name: str) -> list[Chang
 
 def _change(old: DeploymentRecord, new: DeploymentRecord, role: Role, path: Path, values: tuple[str, str]) -> Change:
     cost = _cost(old, new, role, path)
-    shown = ("", "changed") if path[0] == "setup" else (_short(values[0]), _short(values[1]))
-    return Change(f"roles.{role.name}.{'.'.join(path)}", *shown, cost, _costs(cost, old, new, role))
+    hidden = (values[0] and "there", values[1] and ("changed" if values[0] else "new"))
+    shown = hidden if path[0] == "setup" else (_short(values[0]), _short(values[1]))
+    return Change(f"roles.{role.name}.{'.'.join(path)}", *shown, cost, _costs(cost, old, new, role, path))
 
 
 def _cost(old: DeploymentRecord, new: DeploymentRecord, role: Role, path: Path) -> Cost:
-    if path == ("image",) and old.digests.get(role.name) == new.digests.get(role.name):
-        return Cost.NOTHING  # another name of the same image
     before = old.service.role(role.name)
+    if path == ("image",) and _made_of(old, role.name) == _made_of(new, role.name):
+        return Cost.NOTHING  # another name of the same image
+    if path[0] == "endpoints" and all(_is_internal(each, path[1]) for each in (before, role) if each is not None):
+        cost = Cost.TOLD  # HAProxy has no part in it
+    else:
+        cost = cost_of(path)
     # Windows' own firewall is set up with the ports that endpoints lead to.
     is_port = path[0] == "endpoints" and before is not None and old.machine(before).ports != new.machine(role).ports
-    return Cost.MACHINE if is_port and path[2:] in {(), ("target",)} else cost_of(path)
+    return Cost.MACHINE if is_port and path[2:] in {(), ("target",)} else cost
+
+
+def _is_internal(role: Role, name: str) -> bool:
+    """Whether a role has no endpoint of this name on the VIP."""
+    return all(e.visibility is Visibility.INTERNAL for e in role.endpoints if e.name == name)
 
 
 def cost_of(path: Path) -> Cost:
@@ -160,14 +175,16 @@ def cost_of(path: Path) -> Cost:
     return COSTS[max(fitting, key=len)]
 
 
-def _costs(cost: Cost, old: DeploymentRecord, new: DeploymentRecord, role: Role) -> str:
+def _costs(cost: Cost, old: DeploymentRecord, new: DeploymentRecord, role: Role, path: Path) -> str:
     fewer = old.count(role.name) - new.count(role.name)
     kept = min(old.count(role.name), new.count(role.name))
     match cost:
         case Cost.NOTHING:
             return "nothing: no machine is touched"
         case Cost.TOLD:
-            return f"{_instances(kept)} {'is' if kept == 1 else 'are'} told; no machine is touched"
+            who = f"{_instances(kept)} {'is' if kept == 1 else 'are'}"
+            who = "the deployment's instances are" if path[0] == "endpoints" else who
+            return f"{who} told; no machine is touched"
         case Cost.BALANCER:
             return "HAProxy is told; no machine is touched, no other connection is cut"
         case Cost.GROW:
@@ -189,7 +206,18 @@ def _instances(count: int) -> str:
 
 
 def _image(record: DeploymentRecord, role: Role) -> str:
-    return f"{role.image} ({record.digests.get(role.name, '')[:19]})"
+    return f"{role.image} ({record.digests.get(role.name, '')[:19]}{_traits(_made_of(record, role.name)[1])})"
+
+
+def _made_of(record: DeploymentRecord, role: str) -> tuple[str, Platform]:
+    return record.digests.get(role, ""), record.platforms.get(role, Platform())
+
+
+def _traits(platform: Platform) -> str:
+    """What an image has its machines be like, where that is not the usual: `image set` may have changed it."""
+    found = [(field.name, getattr(platform, field.name), field.default) for field in fields(platform)]
+    said = [f"{name.replace('_', ' ')} {_text(value)[:19]}" for name, value, usual in found if value != usual]
+    return "".join(f", {text}" for text in said)
 
 
 def _fields(role: Role) -> Iterator[tuple[Path, str]]:
@@ -211,18 +239,32 @@ def _fields(role: Role) -> Iterator[tuple[Path, str]]:
 def _named(path: Path, thing: Disk | Endpoint) -> Iterator[tuple[Path, str]]:
     """The leaves of something that has a name in the file; its path alone says that it is there."""
     yield path, "there"
+    yield from _own(path, thing, without={"name", "kind", "last_target"})
+
+
+def _own(path: Path, thing: DataclassInstance, without: Collection[str] = ()) -> Iterator[tuple[Path, str]]:
     for field in fields(thing):
-        if field.name not in {"name", "kind"}:
-            value = getattr(thing, field.name)
-            unit = f" {UNITS[field.name]}" if field.name in UNITS else ""
+        if field.name not in without:
+            value = _value(thing, field.name)
+            unit = f" {UNITS[field.name]}" if field.name in UNITS and value is not None else ""
             yield from _leaves((*path, *_word(type(thing), field.name)), value, unit)
 
 
+def _value(thing: DataclassInstance, name: str) -> object:
+    """A field as the file has it; None for what is left out there."""
+    match thing, name:
+        case Endpoint(), "target":
+            return thing.targets  # a range is one field there
+        case Repair(), "is_on":
+            return "on" if thing.is_on else "off"
+        case _:
+            value = getattr(thing, name)
+            return None if name in UNSET and value in {0, (0, 0)} else value
+
+
 def _leaves(path: Path, value: object, unit: str = "") -> Iterator[tuple[Path, str]]:
-    if is_dataclass(value) and not isinstance(value, SecretRef) and not _is_leaf(value):
-        for field in fields(value):
-            inner = f" {UNITS[field.name]}" if field.name in UNITS else ""
-            yield from _leaves((*path, *_word(type(value), field.name)), getattr(value, field.name), inner)
+    if is_dataclass(value) and not isinstance(value, type | SecretRef) and not _is_leaf(value):
+        yield from _own(path, value)
     else:
         yield path, f"{_text(value)}{unit}"
 
@@ -239,7 +281,12 @@ def _setup(setup: Setup) -> Iterator[tuple[Path, str]]:
             yield from _commands(value)
         elif field.name == "settings":
             yield from ((("setup", "settings", key), text) for key, text in value)
-        else:
+        elif field.name == "certificates":
+            for word, is_root in (("certificates", False), ("trusted_certificates", True)):
+                yield ("setup", word), repr([each for each in value if each.is_root is is_root])
+        elif field.name == "user_data":
+            yield ("setup", "user_data"), repr((value, setup.user_parts))
+        elif field.name != "user_parts":
             yield ("setup", *SETUP_WORDS.get(field.name, (field.name,))), repr(value)
 
 
