@@ -91,7 +91,7 @@ def _save(wiring: Wiring, key: DeploymentId, role: str, change: Change, agreed: 
         if _gone(known, wanted, role) != agreed:
             raise TransientError(f"another vmrole changed the number of {role} meanwhile", "run the same command again")
         if wanted != known:
-            cause = f"{wanted.count(role)} instances of {role} were asked for"
+            cause = f"{_so_many(wanted.count(role))} of {role} asked for"
             event = Event(wiring.clock.now(), str(key), f"revision {wanted.revision} is wanted", cause, "scale")
             wiring.store.save_deployment(wanted, event)
         return wanted
@@ -105,6 +105,10 @@ def _patience(record: DeploymentRecord, name: str, changed: int) -> float:
     return each * max(1, changed) + MARGIN_S
 
 
+def _so_many(count: int) -> str:
+    return "1 instance" if count == 1 else f"{count} instances"
+
+
 def _report(rest: Rest, key: DeploymentId, role: str, count: int) -> None:
     from orchestrator.cli.view import own, reasons
     from orchestrator.control.settle import End
@@ -112,8 +116,8 @@ def _report(rest: Rest, key: DeploymentId, role: str, count: int) -> None:
     if rest.error is not None:
         raise rest.error
     if rest.end is End.READY:
-        click.echo(f"{key.title} has {count} instances of {role}")
+        click.echo(f"{key.title} has {_so_many(count)} of {role}")
         return
-    lines = [f"{key.title} is not at {count} instances of {role} in good order: {rest.end.value}"]
+    lines = [f"{key.title} is not at {_so_many(count)} of {role} in good order: {rest.end.value}"]
     lines += reasons(s for s in own(rest.plan, key) if s.reason)
     raise VmroleError("\n".join(lines), f"`vmrole events {key.words}` has the story; run the same command again")

@@ -103,7 +103,7 @@ def _door(front: Frontend) -> dict[str, object]:
     return {
         "protocol": front.protocol.value,
         "max_connections": front.traffic.max_connections,
-        "idle_timeout": front.traffic.idle_s,
+        "idle_timeout": f"{front.traffic.idle_s:g} s",
         "tls": f"at least {tls.min_version}" if tls is not None else "off",
         CERTIFICATE: tls.certificate if tls is not None else None,
     }

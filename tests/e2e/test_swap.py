@@ -103,7 +103,7 @@ def refused(lab, shop, folder):
     lab.ok("up", file(folder, "two", idle_timeout="5s"), "--slot", "staging")
     done = lab.run("swap", "shop")
     assert done.code == 1
-    assert "port 80: idle_timeout is 60.0 in production, 5.0 in staging" in done.err
+    assert "port 80: idle_timeout is 60 s in production, 5 s in staging" in done.err
     assert "web-0 of shop (staging) is stopped" in done.err
     assert pages(shop)[0] == "one"
     lab.ok("down", "shop", "--slot", "staging", "--yes")

@@ -162,7 +162,7 @@ TCP = replace(HTTP, protocol=Protocol.TCP, check_path="")
             endpoints(replace(HTTP, traffic=Traffic(idle_s=5, max_connections=7))),
             [
                 "port 80: max_connections is 0 in production, 7 in staging",
-                "port 80: idle_timeout is 60.0 in production, 5 in staging",
+                "port 80: idle_timeout is 60 s in production, 5 s in staging",
             ],
         ),
         (
