@@ -207,7 +207,8 @@ def _wish(wiring: Wiring, intent: Intent, ask: Ask, record: InstanceRecord) -> I
         return verbs.stop(record)
     if ask.act is Act.START:
         return verbs.start(record, timeout_s=role.ready.timeout_s, now=now)
-    place = verbs.new_place(deployment, intent.members(key), record, same_host=ask.same_host)
+    hosts = tuple(wiring.loop.see().hosts.values())
+    place = verbs.new_place(deployment, intent.members(key), record, same_host=ask.same_host, hosts=hosts)
     return verbs.relocate(record, machine, *place)
 
 

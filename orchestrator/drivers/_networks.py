@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,17 @@ class Networks:
         known = {name: found for name, found in told if found is not None}
         ours = [_needs(n, root) for n, (root, is_on) in known.items() if is_on and _owner(root) == self._owner]
         lacking = self._rules.lacks(ours)
-        return {n: _seen(n, root, is_active=on, is_ruled=n not in lacking) for n, (root, on) in known.items()}
+        found = {n: _seen(n, root, is_active=on, is_ruled=n not in lacking) for n, (root, on) in known.items()}
+        return {n: self._with_held(each) if each.owner == self._owner else each for n, each in found.items()}
+
+    def _with_held(self, seen: NetworkSeen) -> NetworkSeen:
+        """The network with the addresses that its DHCP server has let; of one that does not run they count no more."""
+        if not seen.active:
+            return seen
+        with contextlib.suppress(libvirt.libvirtError):  # it may have gone meanwhile
+            let = self._connection.get().networkLookupByName(seen.name).DHCPLeases()
+            return replace(seen, held={lease["ipaddr"]: lease["mac"] for lease in let if lease.get("mac")})
+        return seen
 
     def create(self, wish: NetworkWish) -> None:
         with self._rules.changing(), self._connection.errors(f"making network {wish.deployment.network}"):

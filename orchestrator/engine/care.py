@@ -169,7 +169,8 @@ def _asked(case: Case, remedy: Remedy, cause: str, records: Sequence[InstanceRec
     others = [known for known in records if known.id != case.record.id]
     host = members.place(case.record.id.role, others, _other_hosts(case))
     taken = {known.dip for known in others} | {known.next.dip for known in others if known.next is not None}
-    dip = members.free_dip(case.deployment.subnets[host], taken)
+    held = members.held_on(host, case.seen.hosts, case.record.id)
+    dip = members.free_dip(case.deployment.subnets[host], taken, held)
     return members.moved(case.record, case.desired, host, dip, cause)
 
 

@@ -19,7 +19,7 @@ from orchestrator.model.spec import DiskKind, Role
 from orchestrator.model.vicinity import Vicinity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from orchestrator.model.making import MachineSpec
     from orchestrator.model.world import HostSeen
@@ -82,7 +82,7 @@ def _new(
     return InstanceRecord(
         id=key,
         host=host,
-        dip=free_dip(deployment.subnets[host], {record.dip for record in others}),
+        dip=free_dip(deployment.subnets[host], {record.dip for record in others}, held_on(host, hosts, key)),
         generation=1,
         machine=machine_of_new(deployment, role),
         timeline=Timeline(requested=now),
@@ -105,12 +105,21 @@ def place(role: str, others: Iterable[InstanceRecord], hosts: Sequence[str]) -> 
     return min(hosts, key=lambda host: (of_role[host], of_all[host], host))
 
 
-def free_dip(subnet: IPv4Network, taken: set[str]) -> str:
-    """The lowest free address of a deployment's subnet. Raises Refused when there is none."""
-    for offset in range(FIRST_DIP, subnet.num_addresses - 1):
-        address = str(IPv4Address(int(subnet.network_address) + offset))
-        if address not in taken:
-            return address
+def held_on(host: str, hosts: Iterable[HostSeen], key: InstanceId) -> set[str]:
+    """The addresses on a host that its DHCP server would not give to an instance yet."""
+    return next((found.held_by_others(key) for found in hosts if found.name == host), set())
+
+
+def free_dip(subnet: IPv4Network, taken: set[str], held: Collection[str] = ()) -> str:
+    """The lowest free address of a deployment's subnet, one that is ``held`` only at need.
+
+    Held is what an instance that is gone has left behind: until its lease is over, somebody else who is to have that
+    address gets another one by DHCP, at which nobody looks for it. Raises Refused when there is none.
+    """
+    numbers = range(int(subnet.network_address) + FIRST_DIP, int(subnet.broadcast_address))
+    free = [address for number in numbers if (address := str(IPv4Address(number))) not in taken]
+    for address in (*(address for address in free if address not in held), *free):
+        return address
     raise Refused(
         f"the network {subnet} has no address left for another instance",
         f"a deployment has at most {subnet.num_addresses - 1 - FIRST_DIP} instances on a host",

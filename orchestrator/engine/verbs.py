@@ -15,10 +15,11 @@ from orchestrator.model.names import parse_instance_name
 from orchestrator.model.record import Act, InstanceRecord, Intent, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from orchestrator.model.making import MachineSpec
     from orchestrator.model.record import DeploymentRecord
+    from orchestrator.model.world import HostSeen
 
 
 def chosen(intent: Intent, targets: Sequence[str], *, slot: str, everything: bool) -> tuple[InstanceRecord, ...]:
@@ -96,9 +97,17 @@ def start(record: InstanceRecord, *, timeout_s: float, now: float) -> InstanceRe
 
 
 def new_place(
-    deployment: DeploymentRecord, present: Sequence[InstanceRecord], record: InstanceRecord, *, same_host: bool
+    deployment: DeploymentRecord,
+    present: Sequence[InstanceRecord],
+    record: InstanceRecord,
+    *,
+    same_host: bool,
+    hosts: Collection[HostSeen] = (),
 ) -> tuple[str, str]:
-    """(host, DIP) for an instance that is to move; ``present``: the deployment's. Raises UserError without a host."""
+    """(host, DIP) for an instance that is to move; ``present``: the deployment's. Raises UserError without a host.
+
+    ``hosts``: as they were seen, for the addresses that are not to be had there.
+    """
     if same_host:
         return record.host, record.dip
     others = [host for host in deployment.subnets if host != record.host]
@@ -110,4 +119,4 @@ def new_place(
     rest = [known for known in present if known.id != record.id]
     host = members.place(record.id.role, rest, others)
     taken = {known.dip for known in rest} | {known.next.dip for known in rest if known.next is not None}
-    return host, members.free_dip(deployment.subnets[host], taken)
+    return host, members.free_dip(deployment.subnets[host], taken, members.held_on(host, hosts, record.id))

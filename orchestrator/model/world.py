@@ -111,6 +111,7 @@ class NetworkSeen:
     """A libvirt network; ``subnet`` None if it has none or it cannot be read.
 
     ``is_ruled``: what its host's kernel should look at its guests' traffic with is there, as far as that can be seen.
+    ``held``: address → the MAC that its DHCP server has let it to, and gives it to nobody else before that is over.
     """
 
     name: str
@@ -120,6 +121,7 @@ class NetworkSeen:
     leases: frozenset[Lease] = frozenset()
     names: frozenset[HostName] = frozenset()
     is_ruled: bool = True
+    held: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,11 @@ class HostSeen:
     altered: frozenset[str] = frozenset()
     filters: Mapping[str, str] = field(default_factory=dict)
     reach: Reach = field(default_factory=Reach)
+
+    def held_by_others(self, key: InstanceId) -> set[str]:
+        """Addresses in the network of an instance's deployment that another machine's MAC still has there."""
+        network = self.networks.get(key.deployment.network)
+        return {ip for ip, mac in network.held.items() if mac != key.mac} if network is not None else set()
 
     @cached_property
     def machines(self) -> Mapping[InstanceId, tuple[DomainSeen, ...]]:

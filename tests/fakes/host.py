@@ -10,6 +10,7 @@ from orchestrator.model.guard import Guard, guard_name, guarded
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import (
     DeploymentId,
+    InstanceId,
     MachineId,
     base_marker,
     base_volume,
@@ -193,6 +194,7 @@ class FakeHost(FakePool):
         if lost:
             raise Refused(f"{machine.domain}: no such file: {lost}")
         self._refuse_a_second(machine)
+        self._let(network, machine.instance)
         if domain.power is not Power.RUNNING:
             self._refuse_its_disks(machine.domain, domain)
             overlay = self.volumes[machine.overlay]
@@ -204,6 +206,14 @@ class FakeHost(FakePool):
                 domain, power=Power.RUNNING, boots=domain.boots + 1, since=now, why="", asked=None
             )
             self._wake()
+
+    def _let(self, network: NetworkSeen, key: InstanceId) -> None:
+        """Its DHCP server lets an instance its address, and does not learn that a machine has gone."""
+        ips = {lease.ip for lease in network.leases if lease.mac == key.mac}
+        others = {ip: mac for ip, mac in network.held.items() if mac != key.mac}
+        if taken := ips & {*others}:
+            raise Harm(f"{key} was to have {taken}, which another one still has by DHCP")
+        self.networks[network.name] = replace(network, held={**others, **dict.fromkeys(ips, key.mac)})
 
     def _refuse_its_disks(self, name: str, domain: Domain) -> None:
         for file in sorted(domain.files):

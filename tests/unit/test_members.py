@@ -14,8 +14,9 @@ from orchestrator.model.names import InstanceId, VolumeId
 from orchestrator.model.record import Act, Kept, Timeline, Wanted
 from orchestrator.model.setup import Setup
 from orchestrator.model.spec import Disk, DiskKind, Size
-from orchestrator.model.world import HostSeen
-from tests.fakes.build import DIGEST, HELLO, NOW, READY, deployment, record, role, service, web
+from orchestrator.model.world import HostSeen, NetworkSeen
+from tests.fakes.build import DIGEST, HELLO, NOW, OWNER, READY, deployment, record, role, service, web
+from tests.fakes.world import FakeWorld
 
 OLD, NEW = MachineSpec(DIGEST, Size(), Setup()), MachineSpec(DIGEST, Size(2), Setup())
 HOSTS = [HostSeen("east"), HostSeen("west")]
@@ -139,3 +140,25 @@ def test_nothing_is_kept_of_a_machine_that_moves():
     wish = moved(old, OLD, "west", "198.19.0.10")
     new = succeed(wish, wish.next, timeout_s=60, keep=True, now=NOW)
     assert (new.host, new.dip, new.place, new.kept) == ("west", "198.19.0.10", 2, None)
+
+
+def test_an_address_that_a_machine_that_is_gone_still_has_by_dhcp_is_nobodys():
+    gone, key = InstanceId(HELLO, "ops", 0), InstanceId(HELLO, "web", 0)
+    network = NetworkSeen(HELLO.network, True, OWNER, None, held={"198.18.0.10": gone.mac, "198.18.0.11": key.mac})
+    host = HostSeen("local", networks={HELLO.network: network})
+    (made,) = members(deployment(), (), [host], NOW)
+    assert made.dip == "198.18.0.11"  # its own it gets again
+    assert free_dip(IPv4Network("198.18.0.0/28"), set(), {f"198.18.0.{n}" for n in range(10, 15)}) == "198.18.0.10"
+
+
+def test_a_role_that_goes_leaves_its_addresses_to_nobody_for_a_while():
+    world = FakeWorld()
+    world.up(service(role(instances=2), role("ops", endpoints=())))
+    world.settle()
+    world.up(service(role(instances=2), role("aux", endpoints=())))
+    world.settle()
+    world.up(service(role(instances=3), role("aux", endpoints=())))
+    world.settle()
+    assert sorted(world.record(name).dip for name in ("web-0", "web-1", "web-2", "aux-0")) == [
+        f"198.18.0.{n}" for n in (10, 11, 13, 14)
+    ]
