@@ -58,7 +58,9 @@ if [ -d /run/systemd/system ]; then
   systemctl reset-failed -- "$@"
   systemctl restart --no-block -- "$@"
 elif [ -d /run/openrc ]; then
-  for name in "$@"; do rc-service "$name" restart; done
+  for name in "$@"; do
+    rc-service "$name" restart || { rc-service "$name" zap; rc-service "$name" start; }  # one that has crashed
+  done
 else
   for name in "$@"; do sv restart "/etc/service/$name"; done
 fi"""
