@@ -144,7 +144,9 @@ def _report_up(rest: Rest, record: DeploymentRecord, *, is_new: bool, no_wait: b
         raise rest.error
     why = "is not ready in time" if rest.end is End.TIMEOUT else f"is {rest.end.value}"
     bad = [s for s in statuses if s.reason]
-    lines = [f"{name} {why}", *reasons(bad)]
+    told = next((found.reason for found in rest.plan.deployments if found.id == record.id), "")
+    is_untold = told and not any(told in status.reason for status in bad)
+    lines = [f"{name} {why}: {told}" if is_untold else f"{name} {why}", *reasons(bad)]
     lines += [consoles(statuses)] if consoles(statuses) else []
     is_final = any(s.record.failure is not None and s.record.failure.is_final for s in bad)
     is_of_boot = any(s.reason.startswith(EVERY_BOOT) for s in bad)

@@ -181,3 +181,31 @@ def test_a_server_that_haproxy_does_not_let_go_of_keeps_no_other_from_coming():
     world.up(service(role(instances=1)))
     world.settle()
     assert "zoo.production.web.http" in {backend for backend, _name in world.balancer.servers}
+
+
+def test_a_service_that_is_refused_can_go_and_leaves_the_others_alone():
+    world = FakeWorld()
+    world.up(service(name="good"))
+    world.settle()
+    world.balancer.refuses["bad.production.web.http"] = "'bad.production.web.http' is odd"
+    key = world.up(service(name="bad"))
+    assert {s.id.service: s.state for s in world.settle().deployments} == {"bad": "failed", "good": "ready"}
+    world.down(key)
+    assert {s.id.service: s.state for s in world.settle().deployments} == {"good": "ready"}
+    assert [front.name for front in world.balancer.frontends] == ["good.production.web.http"]
+
+
+def test_a_swap_waits_for_nothing_of_another_service_that_is_refused():
+    world = FakeWorld()
+    for slot in ("production", "staging"):
+        world.up(service(), slot)
+    world.settle()
+    world.balancer.refuses["bad.production.web.http"] = "no word of whose it is"
+    world.up(service(name="bad"))
+    world.settle()
+    before = routes(world.balancer.frontends)
+    world.swap("hello")
+    world.settle()
+    after = routes(world.balancer.frontends)
+    assert after.keys() == before.keys()
+    assert after != before
