@@ -224,7 +224,9 @@ class HaproxyBalancer:
             runtime.talk(self._master, "reload")
         if not self._answers(text.description(frontends), count):
             taken = [f"'{f.address}'" for f in frontends if {(vip, f.port) for vip in (f.vip, *ANY)} & others]
-            why = f"{', '.join(taken)} is taken by another program" if taken else "it does not say why"
+            new = [f"'{f.address}'" for f in frontends if (f.vip, f.port) not in own]
+            why = f"most likely it cannot listen at {', '.join(new)}" if new else "it does not say why"
+            why = f"{', '.join(taken)} is taken by another program" if taken else why
             raise Refused(f"HAProxy did not take its new configuration, and the old one goes on: {why}", TAKEN)
 
     def _reloads(self) -> tuple[int, int]:

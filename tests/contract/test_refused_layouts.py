@@ -1,6 +1,7 @@
 """A real HAProxy refuses what one service asks for: its words say whose it is, and all others come and go meanwhile."""
 
 import contextlib
+import socket
 import time
 from dataclasses import replace
 
@@ -39,6 +40,12 @@ def test_it_says_whose_frontend_it_refuses(running, certificates, space):
     with space.listening(VIP, OTHER.port), pytest.raises(Refused, match=f"'{OTHER.address}' is taken"):
         running.configure([FRONT, OTHER], [ONE])
     assert running.observe().refused[layout([FRONT, OTHER])].backends == (OTHER.name,)
+    # A port that is bound, and nobody listens at: no program says so.
+    with space.inside(socket.socket) as bound:
+        space.inside(lambda: bound.bind((VIP, OTHER.port)))
+        with pytest.raises(Refused, match=f"cannot listen at '{OTHER.address}'"):
+            running.configure([FRONT, OTHER], [ONE])
+    assert running.observe().refused[layout([FRONT, OTHER])].tries == 2
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_what_runs_goes_on(running, folder):
