@@ -50,7 +50,17 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
     judged = judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
     if guest_of(case, world).frozen:
         judged = replace(judged, reason="; ".join(filter(None, (FROZEN, judged.reason))))
-    return _of_news(_of_health(_of_care(judged, case, world), case, now), case, world)
+    judged = _of_guest(_of_health(_of_care(judged, case, world), case, now), case, world)
+    return _of_news(judged, case, world)
+
+
+def _of_guest(judged: InstanceStatus, case: Case, world: World) -> InstanceStatus:
+    """The status with what the guest says just now, where something seems wrong: before that counts as a look."""
+    guest = guest_of(case, world)
+    said = "; ".join((*guest.failed, *guest.waiting)) if guest.boot_id else ""
+    if not case.found.is_doubtful or not said or said in judged.reason:
+        return judged
+    return replace(judged, reason=f"{said}; {judged.reason}")
 
 
 def _of_care(judged: InstanceStatus, case: Case, world: World) -> InstanceStatus:

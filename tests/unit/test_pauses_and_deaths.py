@@ -7,10 +7,11 @@ import pytest
 
 from orchestrator.engine.deploy import paused, resumed
 from orchestrator.engine.plan import plan
+from orchestrator.engine.pulse import Sample, beat
 from orchestrator.engine.status import State
 from orchestrator.model.names import MachineId
 from orchestrator.model.record import Act
-from orchestrator.model.spec import Repair
+from orchestrator.model.spec import Ready, Repair
 from orchestrator.model.world import PANIC, GuestSeen, Power
 from tests.fakes.build import HELLO, role, service
 from tests.fakes.faults import Killed
@@ -225,3 +226,14 @@ def test_frozen_file_systems_are_told_and_nothing_is_judged_or_done():
     (status,) = made.instances
     assert (status.state, status.in_rotation, made.steps) == (State.READY, True, ())
     assert status.reason.startswith("its file systems are frozen")
+
+
+def test_what_the_guest_says_is_told_before_it_counts_as_a_look():
+    world = ready(2)
+    with world.loop() as loop:
+        seen, intent, now = loop.see(), world.store.intent(), world.clock.now()
+    machine = MachineId(world.record("web-0").id, 1)
+    pulse = beat(None, Sample(now, answers=True, is_up=False), Ready())
+    said = replace(seen.guests[machine], waiting=("httpd (down)",))
+    doubtful = replace(seen, guests={**seen.guests, machine: said}, pulses={**seen.pulses, machine: pulse})
+    assert plan(intent, doubtful, now).instances[0].reason.startswith("httpd (down); HAProxy's check failed;")
