@@ -79,6 +79,15 @@ def _secret_or_text(value: object) -> object:
     return SecretForm.model_validate(value) if isinstance(value, dict) else value
 
 
+def _text(value: object) -> object:
+    """Said here, since pydantic would tell what is wrong once for each of the two."""
+    if isinstance(value, dict) and set(value) == {"secret"}:
+        raise ValueError("must be a text: a secret takes its place, as `secret: …` beside the name or the path")
+    if not isinstance(value, str | bytes | None):
+        raise ValueError("must be a text")  # noqa: TRY004 - pydantic collects these
+    return value
+
+
 def _user_data(value: object) -> object:
     if isinstance(value, dict):
         return UserData(json.dumps(value, ensure_ascii=False))
@@ -98,7 +107,7 @@ def _xml(text: str) -> str:
 
 
 Password = SecretForm | None
-Text = str | bytes | None  # bytes: of a local file that is no text
+Text = Annotated[str | bytes | None, BeforeValidator(_text)]  # bytes: of a local file that is no text
 LineOrSecret = Annotated[str | SecretForm, BeforeValidator(_secret_or_text)]
 Seconds = Annotated[float, BeforeValidator(bounded(seconds, "1s", "24h"))]
 Server = Annotated[str, _matching(_SERVER, "a name or an address of a server")]

@@ -186,6 +186,22 @@ def beside(raw: dict[str, object], places: Places) -> Iterator[Problem]:
                 yield _problem(places, here, f"must be {what}: it is joined to that of {' and '.join(ours)}")
             if key == _OURS:
                 yield _problem(places, here, "cannot be changed: the disks and the start-up tasks come by it")
+        for below in _references(_theirs(setup)):
+            told = "cannot be a secret here: give it as a file of setup.files, or as a password of setup.users"
+            yield _problem(places, (*path, "setup", "user_data", *below), told)
+
+
+def _references(value: object, path: Path_ = ()) -> Iterator[Path_]:
+    """Where something is that would be a secret elsewhere: to cloud-init it would be a mapping like any other."""
+    if isinstance(value, dict):
+        source = value.get("secret")
+        if set(value) == {"secret"} and isinstance(source, str) and source.startswith(("file:", "env:", "store:")):
+            yield path
+        for key, item in value.items():
+            yield from _references(item, (*path, str(key)))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _references(item, (*path, number))
 
 
 def _theirs(setup: dict[str, object]) -> dict[str, object]:

@@ -222,6 +222,14 @@ BAD: dict[str, tuple[str, list[tuple[str, str]]]] = {
         "user_data: [{content: '#cloud-config\n\nvendor_data: {enabled: false}'}]",
         [("user_data.vendor_data", "cannot be changed")],
     ),
+    "a secret in user-data": (
+        'user_data: {chpasswd: {users: [{password: {secret: "env:A"}}]}, a: {secret: x}}',
+        [("user_data.chpasswd.users[0].password", "cannot be a secret here")],
+    ),
+    "a secret as content": (
+        'files: [{path: /a, content: {secret: "env:A"}}, {path: /b, content: 5}]',
+        [("files[0].content", "a secret takes its place"), ("files[1].content", "must be a text")],
+    ),
     "no MIME": (
         "user_data: |\n        Content-Type: multipart/mixed; boundary=x\n        MIME-Version: 1.0\n\n        nothing",
         [("user_data", "is not MIME")],
