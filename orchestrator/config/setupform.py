@@ -34,6 +34,7 @@ _LOCALE = re.compile(r"[A-Za-z]{1,8}(?:_[A-Za-z]{2,8})?(?:\.[A-Za-z0-9-]{1,20})?
 _LAYOUT = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_/-]{0,199}(?:=[A-Za-z0-9.+:~_-]{1,200})?")
 _SERVER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,252}[A-Za-z0-9])?")
+_DECLARATION = re.compile(r"\A\ufeff?<\?xml\s[^>]*\?>")
 _CERTIFICATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 PEM = "-----BEGIN CERTIFICATE-----"
 
@@ -98,6 +99,8 @@ def _user_data(value: object) -> object:
 
 
 def _xml(text: str) -> str:
+    """Without its declaration: what it says of the encoding was true of the file, and this is a text."""
+    text = _DECLARATION.sub("", text)
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     try:
         etree.fromstring(text.encode(), parser)

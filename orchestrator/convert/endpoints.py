@@ -26,6 +26,8 @@ class Endpoints:
         self._pair, self._role, self._path, self._draft = pair, role, (*path, "endpoints"), draft
         self._names = Names("endpoint")
         self._free = FIRST_FREE
+        inner = (endpoint for endpoint in endpoints_of(role) if endpoint.name == "InternalEndpoint")
+        self._taken = {port for endpoint in inner for port in self._internal_ports(endpoint)}
         self.value: dict[str, object] = {}
         self.given: dict[str, list[str]] = {}
         for endpoint in endpoints_of(role):
@@ -124,6 +126,8 @@ class Endpoints:
         said = endpoint.get("protocol").lower()
         protocol = said if said in {"http", "udp"} else "tcp"
         ports = self._internal_ports(endpoint)
+        while self._free in self._taken:
+            self._free += 1
         target: object = f"{ports[0]}-{ports[-1]}" if len(ports) > 1 else ports[0] if ports else self._free
         given = self._put(endpoint, {"target": target, "protocol": protocol, "visibility": "internal"})
         if not ports:

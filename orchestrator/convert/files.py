@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from orchestrator.config import servicefile
-from orchestrator.convert import azure, tree, unattend, userdata
+from orchestrator.convert import azure, passes, tree, unattend, userdata
 from orchestrator.convert.names import as_name
 from orchestrator.convert.pairing import Pair
 from orchestrator.convert.report import Draft, Kind, Note
@@ -67,6 +67,8 @@ def convert(files: Sequence[Given], wishes: Wishes) -> Converted:
     given = {form: file for file, form, _root in forms}
     roots = {form: root for _file, form, root in forms if root is not None}
     draft = Draft()
+    if Form.UNATTEND in given:
+        passes.check(roots[Form.UNATTEND], given[Form.UNATTEND].name)
     if Form.DEFINITION in given:
         draft = _azure(given, roots, wishes)
     elif Form.CONFIGURATION in given:

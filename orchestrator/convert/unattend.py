@@ -119,8 +119,10 @@ def _names(component: etree._Element, taken: _Taken) -> None:
     if not _is(component, "Shell-Setup"):
         return
     host = _text(component, "ComputerName")
-    if host == "*" or _HOST.fullmatch(host):
-        _take(component, "ComputerName")
+    _take(component, "ComputerName")
+    if host not in {"", "*"} and not _HOST.fullmatch(host):
+        told = f"{host!r:.60} is no computer's name: each has its instance's own"
+        taken.draft.note(Kind.DROPPED, "ComputerName", told)
     if _HOST.fullmatch(host):
         stem = computer_name(host, ROOM)
         taken.put("hostname", f"{stem}-{{{{ordinal}}}}")

@@ -202,6 +202,12 @@ def test_a_probe_slower_than_any_check_is_told():
     assert any("probe p" in str(note) and "3600s" in str(note) for note in made(text).notes)
 
 
+def test_a_guess_at_a_port_is_none_that_the_role_has():
+    ranges = "<InternalEndpoint name='b' protocol='tcp'><FixedPortRange min='20000' max='20009'/></InternalEndpoint>"
+    inside = f"<Endpoints><InternalEndpoint name='a' protocol='tcp'/>{ranges}</Endpoints>"
+    assert made(csdef(inside), CSCFG).value["roles"]["r"]["endpoints"]["a"]["target"] == 20010
+
+
 def test_memory_is_written_as_people_write_it():
     assert [memory_text(mib) for mib in (768, 1024, 1792, 14336)] == ["768MiB", "1GiB", "1792MiB", "14GiB"]
 

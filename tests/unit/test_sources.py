@@ -93,6 +93,15 @@ def test_local_files_are_read_where_the_service_file_is(tmp_path):
     assert (found.user_parts, found.unattend) == ((("text/x-shellscript", "#!/bin/sh\n"),), "<u>ä</u>")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+def test_an_answer_file_is_read_in_the_encoding_that_it_says(tmp_path, encoding):
+    declared = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>'
+    (tmp_path / "u.xml").write_bytes(f"{declared}\n<u>ä</u>".encode(encoding))
+    (tmp_path / "hello.yaml").write_text(role("unattend: {source: u.xml}"))
+    (found,) = load(tmp_path / "hello.yaml", lambda _reference: "").roles
+    assert found.setup.unattend == "\n<u>ä</u>"
+
+
 def test_local_files_that_cannot_be_read_are_told_all_at_once(tmp_path):
     (tmp_path / "large").write_bytes(bytes(MAX_BYTES + 1))
     (tmp_path / "variable").write_text("{{nobody}}")
