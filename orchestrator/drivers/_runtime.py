@@ -105,6 +105,9 @@ def _said(link: socket.socket) -> bytes:
         return b""
 
 
+UNCHECKED = {"0", "1"}  # srv_check_status: nothing is known, or it was only set up
+
+
 def field(answer: str, name: str) -> str:
     """A line of ``show info``."""
     prefix = f"{name}: "
@@ -128,6 +131,7 @@ def parse_servers(answer: str, sessions: Mapping[Key, int]) -> dict[Key, ServerS
                 _admin_state(int(columns["srv_admin_state"])),
                 columns["srv_op_state"] == "2",
                 sessions.get(key, 0),
+                is_checked=columns.get("srv_check_status") not in UNCHECKED,
             )
     return found
 

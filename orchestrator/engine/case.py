@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.model.making import MachineSpec
     from orchestrator.model.spec import Role
 
+SOON_S = 10.0  # nobody waits for a first check of HAProxy's that comes later than this
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -144,6 +146,16 @@ class Case:
         is_in = not known or any(found.state is ServerState.READY for found in known)
         has_been_in = self.record.timeline.rotation is not None
         return self.is_ready and self.is_at_work and has_been_in and is_in and all(found.up for found in known)
+
+    def is_unchecked(self, world: World) -> bool:
+        """Whether HAProxy has still to look at it for the first time, as it is new there or HAProxy began anew.
+
+        Until then it is taken for up. Where HAProxy looks so seldom that nobody would wait for that: False.
+        """
+        if self.role is None or any(e.traffic.check.interval_s > SOON_S for e in self.role.endpoints):
+            return False
+        seen = [world.balancer.servers.get((server.backend, server.name)) for server in self.servers]
+        return any(s is not None and s.state is ServerState.READY and not s.is_checked for s in seen)
 
     def is_serving(self, world: World) -> bool:
         """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none).

@@ -298,6 +298,7 @@ def _as_asked(record: DeploymentRecord, instances: Sequence[InstanceStatus], wor
     is_whole = len(own) == sum(record.count(role.name) + rollout.surge(record, role) for role in roles)
     is_pending = any(is_under_way(status.record) or status.is_untold for status in own)
     begun = [status for status in own if not status.is_held]
+    is_known = not any(status.is_unchecked for status in own)
     is_at_rest = all(status.is_left or (status.state in AT_REST and not status.is_watched) for status in begun)
     told = upgrading.status(record, begun, is_pending=is_pending or not is_whole)
     if told is not None:
@@ -309,7 +310,8 @@ def _as_asked(record: DeploymentRecord, instances: Sequence[InstanceStatus], wor
         return DeploymentStatus(record.id, "failed", settled=True)
     if not is_whole or is_pending or not is_at_rest:
         return DeploymentStatus(record.id, "working", settled=False)
-    return DeploymentStatus(record.id, "stopped" if states == {State.STOPPED} else "ready", settled=True)
+    # Whatever may come of a first look of HAProxy's, until then it is as ready as it was.
+    return DeploymentStatus(record.id, "stopped" if states == {State.STOPPED} else "ready", settled=is_known)
 
 
 def _interval_s(intent: Intent, instances: Sequence[InstanceStatus]) -> float:
@@ -331,13 +333,15 @@ def _next_look_s(cases: Sequence[Case], instances: Sequence[InstanceStatus]) -> 
     """When the next look at an instance that is not quite well would count; NET_S if all are."""
     bad = {s.record.id for s in instances if s.is_watched or s.state in {State.UNHEALTHY, State.UNKNOWN}}
     looks = [c.role.ready.interval_s for c in cases if c.role is not None and c.record.id in bad]
+    looks += [UNHEARD_S] if any(status.is_unchecked for status in instances) else []
     return max(SOON_S, min([NET_S, *looks]))
 
 
 def _settling_s(cases: Sequence[Case], world: World, now: float) -> float:
     """When the next upgraded instance will have been healthy for long enough; NET_S if none is waited for."""
     young = [case for case in cases if upgrading.is_young(case, world, now)]
-    times = [at - now for case in young if (at := upgrading.settles_at(case, world)) is not None]
+    times = [UNHEARD_S for case in young if case.is_unchecked(world)]
+    times += [at - now for case in young if (at := upgrading.settles_at(case, world)) is not None]
     return max(SOON_S, min([NET_S, *times]))
 
 

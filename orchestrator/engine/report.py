@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FROZEN = "its file systems are frozen, as for a backup: it is not judged until they are thawed"
 
+JUST_IN_S = 1.0  # what has come in since then was new to HAProxy, and no change of its endpoints
+
 
 def status(case: Case, world: World, now: float) -> InstanceStatus:
     """The instance as people see it."""
@@ -50,6 +52,7 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
     judged = judged if judged.reason else replace(judged, reason=_waits(case, problem) or in_the_way(case))
     if guest_of(case, world).frozen:
         judged = replace(judged, reason="; ".join(filter(None, (FROZEN, judged.reason))))
+    judged = replace(judged, is_unchecked=_is_unchecked(case, world, now))
     judged = _of_guest(_of_health(_of_care(judged, case, world), case, now), case, world)
     return _of_news(judged, case, world)
 
@@ -61,6 +64,12 @@ def _of_guest(judged: InstanceStatus, case: Case, world: World) -> InstanceStatu
     if not case.found.is_doubtful or not said or said in judged.reason:
         return judged
     return replace(judged, reason=f"{said}; {judged.reason}")
+
+
+def _is_unchecked(case: Case, world: World, now: float) -> bool:
+    """Whether it was in rotation before HAProxy began anew, which may have changed where it is looked for."""
+    begun = case.record.timeline.rotation
+    return begun is not None and now - begun >= JUST_IN_S and case.is_unchecked(world)
 
 
 def _of_care(judged: InstanceStatus, case: Case, world: World) -> InstanceStatus:

@@ -49,7 +49,8 @@ class InstanceStatus:
 
     ``is_watched``: something looked wrong, or was mended, and more looks will tell. ``is_left``: it is not well, and
     nothing more is done about it. ``is_held``: it is not started before another role is ready. ``is_untold``: its guest
-    has not been given its newest runtime file.
+    has not been given its newest runtime file. ``is_unchecked``: it was ready before what HAProxy does was changed,
+    and HAProxy has not looked at it since.
     """
 
     record: InstanceRecord
@@ -63,6 +64,7 @@ class InstanceStatus:
     is_left: bool = False
     is_held: bool = False
     is_untold: bool = False
+    is_unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def is_settled(case: Case, world: World, now: float) -> bool:
     if case.record.wanted is Wanted.STOPPED:
         return rest.is_at_rest(case.power)
     at = settles_at(case, world)
-    return at is not None and now >= at
+    return at is not None and now >= at and not case.is_unchecked(world)
 
 
 def is_young(case: Case, world: World, now: float) -> bool:
@@ -60,7 +60,8 @@ def is_young(case: Case, world: World, now: float) -> bool:
     if under_way is None or case.record.id.role not in under_way.roles or case.is_old:
         return False
     at = settles_at(case, world)
-    return at is not None and now < at and case.record.timeline.requested >= under_way.began
+    is_new = at is not None and (now < at or case.is_unchecked(world))
+    return is_new and case.record.timeline.requested >= under_way.began
 
 
 def is_extra(case: Case) -> bool:
@@ -153,7 +154,8 @@ def _good(record: DeploymentRecord, cases: Sequence[Case], statuses: Sequence[In
     is_new = all(is_same_but_larger(case.record.machine, record.machine(case.role)) for case in own if case.role)
     keys = {case.record.id for case in own}
     states = {status.state for status in statuses if status.record.id in keys}
-    is_well = State.READY in states and states <= WELL
+    is_known = not any(status.is_unchecked for status in statuses)
+    is_well = State.READY in states and states <= WELL and is_known
     is_wanted = record.wanted is Wanted.UP and record.paused is None
     return rollout.as_good(record) if is_whole and is_new and is_well and is_wanted else record
 

@@ -251,13 +251,18 @@ class ServerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ServerSeen:
-    """A server in an HAProxy backend; ``up`` is what HAProxy's own checks say."""
+    """A server in an HAProxy backend; ``up`` is what HAProxy's own checks say.
+
+    One that is new, to HAProxy or to the process that a reload has begun, is up until they have said otherwise;
+    ``is_checked``: they have said something.
+    """
 
     address: str
     port: int
     state: ServerState
     up: bool
     sessions: int = 0
+    is_checked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from orchestrator.drivers.haproxy import HaproxyBalancer
 from orchestrator.engine.rotation import fingerprint, layout, routes, signature
 from orchestrator.errors import Refused
 from orchestrator.model.action import Frontend, Server
-from orchestrator.model.spec import Protocol
+from orchestrator.model.spec import Protocol, Traffic
+from orchestrator.model.traffic import Check
 from orchestrator.model.world import BackendSeen, ServerState
 from tests.fakes.balancer import FakeBalancer
 
@@ -277,6 +278,19 @@ class TestHaproxy(BalancerContract):
         balancer.add_vip(VIP)
         balancer.configure([FRONT], [self.behind(webs[0])])
         return balancer
+
+    def test_a_server_is_up_before_haproxy_has_looked_at_it_and_that_is_told(self, serving, webs):
+        nobody, there = replace(TWO, port=9), self.behind(webs[0])
+        serving.add_server(nobody, replace(FRONT, traffic=Traffic(check=Check(interval_s=4))))
+        new = serving.observe().servers[TWO.backend, TWO.name]
+        assert (new.up, new.is_checked) == (True, False)
+
+        def looked_at():
+            found = serving.observe().servers
+            seen = [found[server.backend, server.name] for server in (there, nobody)]
+            return [(server.up, server.is_checked) for server in seen] == [(True, True), (False, True)]
+
+        eventually(looked_at, 20)
 
     def test_requests_go_to_the_servers_in_rotation(self, serving, space, webs):
         _one, two = webs

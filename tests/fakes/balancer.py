@@ -40,6 +40,7 @@ class FakeBalancer:
         self.sessions: dict[Key, int] = {}
         self.requests: dict[str, int] = {}
         self.down: set[str] = set()
+        self.unchecked: set[str] = set()
         self.wakes: set[Callable[[], None]] = set()
         self._file: tuple[tuple[Frontend, ...], tuple[Server, ...]] | None = None
 
@@ -67,7 +68,12 @@ class FakeBalancer:
         }
         servers |= {
             key: ServerSeen(
-                server.address, server.port, self.states[key], key[1] not in self.down, self.sessions.get(key, 0)
+                server.address,
+                server.port,
+                self.states[key],
+                key[1] not in self.down,
+                self.sessions.get(key, 0),
+                is_checked=key[1] not in self.unchecked,
             )
             for key, server in self.servers.items()
         }

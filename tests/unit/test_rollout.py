@@ -11,7 +11,8 @@ from orchestrator.engine.deploy import retried
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import UserError
 from orchestrator.model.record import DeploymentRecord
-from orchestrator.model.spec import Disk, DiskKind, Service
+from orchestrator.model.spec import Disk, DiskKind, Endpoint, Protocol, Service, Traffic
+from orchestrator.model.traffic import Check
 from orchestrator.model.upgrade import Share, Upgrade
 from tests.fakes.build import role, service
 from tests.fakes.guests import Script
@@ -259,3 +260,29 @@ def test_resume_gives_one_whose_setup_failed_a_new_machine():
     say(world, upgradeverbs.rolled_back)
     world.settle()
     assert world.serving() == {f"web-{n}.g1" for n in range(4)}
+
+
+def test_what_haproxy_has_not_looked_at_yet_is_no_reason_to_go_on():
+    hasty = replace(FAST, min_ready_s=0.0)
+    world = ready(upgrade=hasty)
+    world.balancer.unchecked = {"web-0.g2", "web-2.g2"}
+    world.up(wanted("debian-13", upgrade=hasty))
+    with world.loop() as loop:
+        for _turn in range(100):
+            world.clock.wait(max(loop.tick().requeue_s, 0.01))
+        assert sorted(world.serving()) == ["web-0.g2", "web-1.g1", "web-2.g2", "web-3.g1"]
+        world.balancer.unchecked = set()
+        world.settle_by(loop)
+    assert digests(world) == [NEW] * 4
+
+
+def test_a_change_at_haproxy_is_done_when_it_has_looked_at_everybody_again():
+    world = ready()
+    world.clock.wait(5)
+    world.balancer.unchecked = {"web-1.g1"}
+    (told,) = world.look().deployments
+    assert (told.state, told.settled) == ("ready", False)
+    slow = Endpoint("http", (80, 80), 8080, Protocol.HTTP, traffic=Traffic(check=Check(interval_s=60)))
+    world.up(wanted(endpoints=(slow,)))
+    (told,) = world.settle().deployments  # where it looks once a minute, nobody waits for that
+    assert (told.state, told.settled) == ("ready", True)
