@@ -157,6 +157,11 @@ class Case:
         seen = [world.balancer.servers.get((server.backend, server.name)) for server in self.servers]
         return any(s is not None and s.state is ServerState.READY and not s.is_checked for s in seen)
 
+    def is_placed(self, world: World) -> bool:
+        """Whether HAProxy has each of its servers at the address and port where it is now."""
+        seen = [(world.balancer.servers.get((one.backend, one.name)), one) for one in self.servers]
+        return all(s is not None and (s.address, s.port) == (one.address, one.port) for s, one in seen)
+
     def is_serving(self, world: World) -> bool:
         """Whether it is ready, and HAProxy sends to every server of it (a role without endpoints has none).
 

@@ -134,7 +134,7 @@ def saved(
 ) -> SaveDeployment | None:
     """The storing of what the upgrade does next, or of a revision that has proven good; None if there is no news."""
     if record.rollout is None and not any(case.is_old for case in cases if case.is_wanted):
-        good = _good(record, cases, statuses)
+        good = _good(record, cases, statuses, world)
         return None if good is record else SaveDeployment(good)
     seen = units(cases, statuses, world, now)
     supplied = is_supplied(record, cases, tuple(world.hosts.values()))
@@ -143,18 +143,21 @@ def saved(
         return None
     after = replace(record, rollout=made.rollout)
     return SaveDeployment(
-        _good(after, cases, statuses) if made.is_done else after, Event(now, str(record.id), made.told, made.why)
+        _good(after, cases, statuses, world) if made.is_done else after, Event(now, str(record.id), made.told, made.why)
     )
 
 
-def _good(record: DeploymentRecord, cases: Sequence[Case], statuses: Sequence[InstanceStatus]) -> DeploymentRecord:
+def _good(
+    record: DeploymentRecord, cases: Sequence[Case], statuses: Sequence[InstanceStatus], world: World
+) -> DeploymentRecord:
     """The record with its revision as the last good one, if every instance is what it asks for, and well."""
     own = [case for case in cases if case.is_wanted and not is_extra(case)]
     is_whole = len(own) == sum(record.count(role.name) for role in record.service.roles)
     is_new = all(is_same_but_larger(case.record.machine, record.machine(case.role)) for case in own if case.role)
     keys = {case.record.id for case in own}
     states = {status.state for status in statuses if status.record.id in keys}
-    is_known = not any(status.is_unchecked for status in statuses)
+    # What was well under the revision before says nothing of where HAProxy is to look for it now.
+    is_known = not any(s.is_unchecked for s in statuses) and all(case.is_placed(world) for case in own)
     is_well = State.READY in states and states <= WELL and is_known
     is_wanted = record.wanted is Wanted.UP and record.paused is None
     return rollout.as_good(record) if is_whole and is_new and is_well and is_wanted else record

@@ -286,3 +286,18 @@ def test_a_change_at_haproxy_is_done_when_it_has_looked_at_everybody_again():
     world.up(wanted(endpoints=(slow,)))
     (told,) = world.settle().deployments  # where it looks once a minute, nobody waits for that
     assert (told.state, told.settled) == ("ready", True)
+
+
+def test_a_target_that_haproxy_does_not_find_well_is_no_good_revision():
+    world = ready()
+    world.clock.wait(5)
+    moved = Endpoint("http", (80, 80), 9999, Protocol.HTTP)
+    world.up(wanted(endpoints=(moved,)))
+    world.balancer.unchecked = {f"web-{n}.g1" for n in range(4)}
+    with world.loop() as loop:
+        for _turn in range(5):
+            world.clock.wait(max(loop.tick().requeue_s, 0.01))
+        assert [good.revision for good in record(world).good] == [1]
+        world.balancer.unchecked = set()
+        world.settle_by(loop)
+    assert [good.revision for good in record(world).good] == [2, 1]
