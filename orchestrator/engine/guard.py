@@ -19,6 +19,7 @@ from orchestrator.model.spec import Endpoint, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from orchestrator.model.action import Frontend
     from orchestrator.model.guard import Reach
     from orchestrator.model.names import InstanceId
     from orchestrator.model.world import HostSeen
@@ -68,14 +69,17 @@ def firewall(
     deployments: Sequence[DeploymentRecord],
     served: Sequence[DeploymentRecord],
     shared: frozenset[str] = frozenset(),
+    kept: Sequence[Frontend] = (),
 ) -> Firewall | None:
     """What the VIPs' place lets in; None if there is nothing to guard. ``served``: those that HAProxy listens for.
+
+    ``kept``: what it listens for beside that, as it refuses something else.
 
     ``shared``: addresses of the machine's own, which answer for more than us and are left to whoever guards them.
     """
     if not deployments:
         return None
-    fronts = {(front.vip, front.port) for front in rotation.frontends(served)}
+    fronts = {(front.vip, front.port) for front in (*rotation.frontends(served), *kept)}
     gateways = {str(subnet[1]) for record in deployments for subnet in record.subnets.values()}
     return Firewall(
         tuple(sorted(fronts)),

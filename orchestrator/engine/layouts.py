@@ -45,6 +45,17 @@ def going_on(wanted: Sequence[Frontend], seen: BalancerSeen) -> tuple[Frontend, 
     return _accepted(seen) or tuple(front for front in wanted if front.name in seen.backends)
 
 
+def kept(seen: BalancerSeen) -> tuple[Frontend, ...]:
+    """What stays open while something else is refused: what HAProxy runs with, or would be started with."""
+    return _accepted(seen) if seen.refused else ()
+
+
+def differing(wanted: Sequence[Frontend], seen: BalancerSeen) -> set[str]:
+    """The services of which HAProxy runs with something else than is wanted, as far as that is known."""
+    base = _accepted(seen)
+    return _differing(wanted, base) if base else set()
+
+
 def refusal(key: DeploymentId, wanted: Sequence[Frontend], seen: BalancerSeen) -> LayoutRefused | None:
     """HAProxy's word against what is ``wanted``, if it may be about this deployment: it names it, or it names none."""
     said = seen.refused.get(layout(wanted)) if seen.refused else None

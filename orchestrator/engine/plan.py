@@ -95,7 +95,7 @@ def plan(intent: Intent, world: World, now: float) -> Plan:
     records = tuple(case.record for case in cases)
     refused = traffic.refused(intent, cases, world)
     instances = tuple(layouts.told(report.status(c, world, now), refused.get(c.deployment.id)) for c in cases)
-    kept = _kept(intent, cases, instances, world, now)
+    kept = _kept(intent, cases, instances, traffic.untaken(intent, cases, world), world, now)
     first = (*kept, *_saves(cases), *_traffic(intent, cases, world, now), *_ground(intent, cases, world))
     tracks = tuple(Step(str(case.record.id), action) for case in cases for action in _track(case))
     is_served = not any(step.track == "balancer" for step in first)
@@ -171,7 +171,12 @@ def _member(case: Case, world: World, now: float) -> members.Member:
 
 
 def _kept(
-    intent: Intent, cases: Sequence[Case], instances: Sequence[InstanceStatus], world: World, now: float
+    intent: Intent,
+    cases: Sequence[Case],
+    instances: Sequence[InstanceStatus],
+    untaken: frozenset[DeploymentId],
+    world: World,
+    now: float,
 ) -> list[Step]:
     """What is stored of deployments: how far their upgrades are, and how many instances there are to be."""
     saves: dict[DeploymentId, SaveDeployment] = {}
@@ -180,7 +185,8 @@ def _kept(
         own[case.deployment.id].append(case)
         told[case.deployment.id].append(status)
     for record in intent.deployments:
-        save = upgrading.saved(record, own[record.id], told[record.id], world, now)
+        is_taken = record.id not in untaken
+        save = upgrading.saved(record, own[record.id], told[record.id], world, now, is_taken=is_taken)
         saves |= {record.id: save} if save is not None else {}
     # A record is stored once in a turn.
     counts = {save.record.id: save for save in autoscale.changes(intent, instances, world, now)}
@@ -251,13 +257,18 @@ def _sweep(record: DeploymentRecord, owner: str, world: World) -> list[Step]:
         for host in world.hosts.values()
         for action in ground.sweep(host, record.id, owner, is_erased=is_erased)
     ]
-    return [*swept, *([Step(str(record.id), RemoveVip(record.vip))] if record.vip in world.balancer.added else [])]
+    is_ours = record.vip in world.balancer.added - _kept_vips(world)
+    return [*swept, *([Step(str(record.id), RemoveVip(record.vip))] if is_ours else [])]
+
+
+def _kept_vips(world: World) -> set[str]:
+    return {front.vip for front in layouts.kept(world.balancer)}
 
 
 def _unused_vips(intent: Intent, world: World) -> list[Step]:
     """Addresses that we have added and no deployment has any more, once nobody is connected to them."""
     seen = world.balancer
-    unused = seen.added - {record.vip for record in intent.deployments}
+    unused = seen.added - {record.vip for record in intent.deployments} - _kept_vips(world)
     is_free = not seen.problem and not seen.left
     return [Step("balancer", RemoveVip(vip)) for vip in sorted(unused)] if is_free else []
 

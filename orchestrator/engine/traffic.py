@@ -38,6 +38,16 @@ def _served(intent: Intent, cases: Sequence[Case], world: World) -> list[Deploym
     return [record for record in intent.deployments if record.wanted is Wanted.UP or record.id in draining]
 
 
+def untaken(intent: Intent, cases: Sequence[Case], world: World) -> frozenset[DeploymentId]:
+    """The deployments of which HAProxy does not run with what they want: not yet, or it refuses that."""
+    served, seen = _served(intent, cases, world), world.balancer
+    wanted = rotation.frontends(served)
+    if seen.problem or seen.layout == rotation.layout(wanted):
+        return frozenset()
+    differing = layouts.differing(wanted, seen)
+    return frozenset(record.id for record in served if record.id.service in differing)
+
+
 def refused(intent: Intent, cases: Sequence[Case], world: World) -> dict[DeploymentId, LayoutRefused]:
     """What HAProxy says against what is wanted of it, by the deployments that this may be about."""
     if not world.balancer.refused:
@@ -50,7 +60,8 @@ def refused(intent: Intent, cases: Sequence[Case], world: World) -> dict[Deploym
 
 def _firewall(intent: Intent, served: Sequence[DeploymentRecord], world: World) -> list[SetFirewall]:
     """What the VIPs let in, before HAProxy listens there; its last rules go when no deployment is left."""
-    wanted = guard.firewall(intent.deployments, served, world.balancer.vips - world.balancer.added)
+    seen = world.balancer
+    wanted = guard.firewall(intent.deployments, served, seen.vips - seen.added, layouts.kept(seen))
     is_so = world.balancer.firewall == (wanted.fingerprint if wanted is not None else "")
     return [] if is_so or world.balancer.problem else [SetFirewall(wanted)]
 

@@ -130,11 +130,20 @@ def is_supplied(record: DeploymentRecord, cases: Sequence[Case], hosts: Sequence
 
 
 def saved(
-    record: DeploymentRecord, cases: Sequence[Case], statuses: Sequence[InstanceStatus], world: World, now: float
+    record: DeploymentRecord,
+    cases: Sequence[Case],
+    statuses: Sequence[InstanceStatus],
+    world: World,
+    now: float,
+    *,
+    is_taken: bool = True,
 ) -> SaveDeployment | None:
-    """The storing of what the upgrade does next, or of a revision that has proven good; None if there is no news."""
+    """The storing of what the upgrade does next, or of a revision that has proven good; None if there is no news.
+
+    ``is_taken``: HAProxy runs with what it asks for.
+    """
     if record.rollout is None and not any(case.is_old for case in cases if case.is_wanted):
-        good = _good(record, cases, statuses, world)
+        good = _good(record, cases, statuses, world) if is_taken else record
         return None if good is record else SaveDeployment(good)
     seen = units(cases, statuses, world, now)
     supplied = is_supplied(record, cases, tuple(world.hosts.values()))
@@ -143,7 +152,8 @@ def saved(
         return None
     after = replace(record, rollout=made.rollout)
     return SaveDeployment(
-        _good(after, cases, statuses, world) if made.is_done else after, Event(now, str(record.id), made.told, made.why)
+        _good(after, cases, statuses, world) if made.is_done and is_taken else after,
+        Event(now, str(record.id), made.told, made.why),
     )
 
 

@@ -131,6 +131,26 @@ def test_words_about_everybodys_lines_blame_nobody():
     assert blamed(BASE, config_text(BASE, ()), "parsing [candidate.cfg:4] : unknown keyword 'x'") == ()
 
 
+def good_of(world):
+    """The last revision of the service ``bad`` that was good."""
+    record = next(r for r in world.store.intent().deployments if r.id.service == "bad")
+    return max(one.revision for one in record.good)
+
+
+def test_a_revision_of_which_nothing_is_new_but_what_haproxy_refuses_is_not_good():
+    world = FakeWorld()
+    world.up(service(name="bad"))
+    world.settle()
+    world.balancer.refuses["bad.production.web.http"] = "odd"
+    world.up(service(role(endpoints=(replace(HTTP, protocol=Protocol.TCP),)), name="bad"))
+    world.settle()
+    assert good_of(world) == 1
+    world.balancer.refuses.clear()
+    world.clock.pass_by(layouts.LONGEST_S)
+    world.settle()
+    assert good_of(world) == 2
+
+
 def test_a_refusal_of_one_service_is_told_there_and_all_the_others_are_repaired_scaled_and_served():
     world = FakeWorld()
     for name in ("bad", "good"):
@@ -143,6 +163,7 @@ def test_a_refusal_of_one_service_is_told_there_and_all_the_others_are_repaired_
     made = world.settle()
     states = {status.id.service: (status.state, status.settled) for status in made.deployments}
     assert states == {"bad": ("failed", True), "good": ("ready", True)}
+    assert good_of(world) == 1  # there is nothing to go back to in what HAProxy has refused
     assert "has something odd" in next(s.reason for s in made.deployments if s.id.service == "bad")
     assert [s.reason for s in made.instances if s.record.id.deployment.service == "good"] == ["", "", ""]
     assert {s.state.value for s in made.instances} == {"ready"}
@@ -157,6 +178,7 @@ def test_a_refusal_of_one_service_is_told_there_and_all_the_others_are_repaired_
     assert {status.state for status in world.settle().deployments} == {"ready"}
     assert world.balancer.refused == {}
     assert "HAProxy takes its new configuration" in [e.what for _n, e in world.store.events("bad")]
+    assert good_of(world) == 2
 
 
 def test_a_new_service_that_is_refused_ends_and_nobody_makes_its_machines_again_for_that():
@@ -209,3 +231,23 @@ def test_a_swap_waits_for_nothing_of_another_service_that_is_refused():
     after = routes(world.balancer.frontends)
     assert after.keys() == before.keys()
     assert after != before
+
+
+def test_what_goes_on_stays_open_where_it_is_while_another_port_and_address_are_refused():
+    world = FakeWorld()
+    world.up(service())
+    world.settle()
+    (before,) = world.balancer.frontends
+    world.balancer.refuses[before.name] = f"'{before.name}' is odd"
+    moved = replace(world.store.intent().deployments[0], vip="198.51.100.77")
+    world.store.save_deployment(replace(moved, service=service(role(endpoints=(replace(HTTP, ports=(81, 81)),)))))
+    world.settle()
+    assert world.balancer.frontends == (before,)
+    assert {before.vip, moved.vip} <= world.balancer.vips
+    assert {(before.vip, before.port), (moved.vip, 81)} <= {*world.balancer.firewall.fronts}
+    world.balancer.refuses.clear()
+    world.clock.pass_by(layouts.LONGEST_S)
+    world.settle()
+    world.settle()
+    assert world.balancer.vips == {moved.vip}
+    assert world.balancer.firewall.fronts == ((moved.vip, 81),)
