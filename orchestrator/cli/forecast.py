@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.view import table
-from orchestrator.engine import rollout
+from orchestrator.engine import ground, rollout
 from orchestrator.engine.difference import Change, changes
 from orchestrator.engine.fate import DiskFate, created, fates
 from orchestrator.model import action as act
-from orchestrator.model.making import MachineSpec, is_same_but_larger
+from orchestrator.model.making import MachineSpec, images_of, is_same_but_larger
 from orchestrator.model.names import VolumeId
 from orchestrator.model.record import Act, DeploymentRecord, InstanceRecord, Intent, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.engine.plan import Plan, Step
     from orchestrator.model.names import InstanceId
+    from orchestrator.model.world import HostSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,34 @@ def is_larger(now: MachineSpec, wanted: MachineSpec) -> bool:
     return now != wanted and is_same_but_larger(now, wanted)
 
 
-def actions(plan: Plan, key: str) -> list[str]:
-    """The plan's steps on shared things and on this deployment, in words; records are not worth a word."""
-    return [text for step in plan.steps if (text := _words(step, key))]
+def actions(plan: Plan, record: DeploymentRecord, hosts: Mapping[str, HostSeen]) -> list[str]:
+    """The plan's steps on shared things and on this deployment, in words; records are not worth a word.
+
+    With what an upgrade begins with in its next turn: the images on every host.
+    """
+    found = [text for step in plan.steps if (text := _words(step, str(record.id)))]
+    return [*found, *(text for text in _uploads(plan, record, hosts) if text not in found)]
+
+
+def _uploads(plan: Plan, record: DeploymentRecord, hosts: Mapping[str, HostSeen]) -> list[str]:
+    own = [status.record for status in plan.instances if status.record.id.deployment == record.id]
+    changing = {
+        role.name
+        for known in own
+        if (role := record.service.role(known.id.role)) is not None and rollout.is_old(record, role, known)
+    }
+    return [
+        _upload(host.name, digest)
+        for host in hosts.values()
+        if host.name in record.subnets and not host.problem
+        for name in sorted(changing)
+        for digest in sorted(images_of(record.digests, record.platforms, name))
+        if not ground.has_base(host, digest)
+    ]
+
+
+def _upload(host: str, digest: str) -> str:
+    return f"upload image {digest[:19]} to {host}"
 
 
 def _words(step: Step, key: str) -> str:  # noqa: PLR0911 - one line an action
@@ -82,7 +108,7 @@ def _words(step: Step, key: str) -> str:  # noqa: PLR0911 - one line an action
         case act.CreatePool(host):
             return f"make the storage pool on {host}"
         case act.PlaceImage(host, digest):
-            return f"upload image {digest[:19]} to {host}"
+            return _upload(host, digest)
         case act.CreateNetwork(host, deployment, subnet) if str(deployment) == key:
             return f"make network {deployment} on {host}: {subnet}"
         case act.ChangeLeases(host, network) if network == key:
@@ -102,10 +128,10 @@ def _words(step: Step, key: str) -> str:  # noqa: PLR0911 - one line an action
             return ""
 
 
-def forecast_text(intent: Intent, record: DeploymentRecord, plan: Plan, volumes: frozenset[str]) -> str:
+def forecast_text(intent: Intent, record: DeploymentRecord, plan: Plan, hosts: Mapping[str, HostSeen]) -> str:
     """Everything, as a page."""
-    found = forecasts(intent, record, plan, volumes)
-    steps = actions(plan, str(record.id))
+    found = forecasts(intent, record, plan, _files(hosts))
+    steps = actions(plan, record, hosts)
     known = intent.deployment(record.id)
     if known == record and not steps and all(fate.does == "keep" for fate in found):
         return f"{record.id.title}: nothing to change"
@@ -130,7 +156,13 @@ def fate_table(found: Sequence[Forecast]) -> str:
     return table(("INSTANCE", "DOES", "DISK", "FATE", "WHY"), rows)
 
 
-def forecast_json(intent: Intent, record: DeploymentRecord, plan: Plan, volumes: frozenset[str]) -> dict[str, object]:
+def _files(hosts: Mapping[str, HostSeen]) -> frozenset[str]:
+    return frozenset(file for host in hosts.values() for file in host.volumes)
+
+
+def forecast_json(
+    intent: Intent, record: DeploymentRecord, plan: Plan, hosts: Mapping[str, HostSeen]
+) -> dict[str, object]:
     """The same for scripts."""
     known = intent.deployment(record.id)
     return {
@@ -142,10 +174,10 @@ def forecast_json(intent: Intent, record: DeploymentRecord, plan: Plan, volumes:
             {"path": c.path, "was": c.was, "will_be": c.will_be, "cost": c.cost.value, "costs": c.costs}
             for c in (changes(known, record) if known is not None else ())
         ],
-        "steps": actions(plan, str(record.id)),
+        "steps": actions(plan, record, hosts),
         "instances": [
             {"name": f.name, "does": f.does, "disks": disks_json(f.disks), "why": f.why}
-            for f in forecasts(intent, record, plan, volumes)
+            for f in forecasts(intent, record, plan, _files(hosts))
         ],
     }
 

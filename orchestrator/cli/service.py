@@ -206,8 +206,7 @@ def plan(context: Context, file: Path, slot: str, as_json: bool) -> None:
         record = wanted_record(wiring, intent, world, DeploymentId(service.name, slot), service, file)
         future = after(intent, record, retried(intent, record, now))
         made = decide(future, world, now)
-        volumes = frozenset(file for host in world.hosts.values() for file in host.volumes)
     if as_json:
-        print_json(forecast_json(intent, record, made, volumes))
+        print_json(forecast_json(intent, record, made, world.hosts))
     else:
-        click.echo(forecast_text(intent, record, made, volumes))
+        click.echo(forecast_text(intent, record, made, world.hosts))

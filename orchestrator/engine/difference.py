@@ -192,13 +192,15 @@ def _costs(cost: Cost, old: DeploymentRecord, new: DeploymentRecord, role: Role,
         case Cost.COUNT:
             return f"{_instances(fewer)} deleted; volumes are kept" if fewer > 0 else f"{_instances(-fewer)} more"
         case Cost.MACHINE:
-            return _machines(kept, min(kept, role.upgrade.domains), role.upgrade.away(new.count(role.name)))
+            return _machines(kept, role, new.count(role.name))
 
 
-def _machines(count: int, domains: int, away: int) -> str:
+def _machines(count: int, role: Role, wanted: int) -> str:
+    domains, extra = min(count, role.upgrade.domains), role.upgrade.surge(wanted)
     gets = "gets" if count == 1 else "get"
     way = "1 upgrade domain" if domains == 1 else f"{domains} upgrade domains"
-    return f"{_instances(count)} {gets} a new machine: {way}, at most {away} away at once"
+    more = f", {extra} extra {'instance stands' if extra == 1 else 'instances stand'} in" if extra else ""
+    return f"{_instances(count)} {gets} a new machine: {way}, at most {role.upgrade.away(wanted)} away at once{more}"
 
 
 def _instances(count: int) -> str:

@@ -146,7 +146,8 @@ def _forecast() -> str:
     wanted = deployment(service(role(instances=2)))
     empty = Intent(OWNER)
     future = replace(empty, deployments=(wanted,))
-    return forecast_text(empty, wanted, plan(future, World({"local": HostSeen("local")}), NOW), frozenset()) + "\n"
+    hosts = {"local": HostSeen("local")}
+    return forecast_text(empty, wanted, plan(future, World(hosts), NOW), hosts) + "\n"
 
 
 def _changed() -> str:
@@ -155,7 +156,8 @@ def _changed() -> str:
     later = role(instances=3, size=Size(2, 1024), ready=Ready(timeout_s=60.0))
     wanted = deployment(service(later, role("db", endpoints=())), revision=2)
     future = replace(intent, deployments=(wanted,))
-    return forecast_text(intent, wanted, plan(future, World({"local": HostSeen("local")}), NOW), frozenset()) + "\n"
+    hosts = {"local": HostSeen("local")}
+    return forecast_text(intent, wanted, plan(future, World(hosts), NOW), hosts) + "\n"
 
 
 RENDERED: dict[str, Callable[[], str]] = {

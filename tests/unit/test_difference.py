@@ -132,6 +132,11 @@ def test_the_words_say_how_many_and_how():
         Cost.MACHINE,
         "4 instances get a new machine: 4 upgrade domains, at most 1 away at once",
     )
+    surged = BASE.replace(
+        "    volumes: {data: {size: 1GiB, mount: /srv}}", "    upgrade: {max_unavailable: 0, max_surge: 50%}"
+    )
+    (size,) = changes(wanted(surged), wanted(surged.replace("memory: 512MiB", "memory: 1GiB")))
+    assert size.costs.endswith("4 upgrade domains, at most 0 away at once, 2 extra instances stand in")
     (more,) = changes(old, wanted(BASE.replace("instances: 4", "instances: 5")))
     assert more.costs == "1 instance more"
     (fewer,) = changes(old, wanted(BASE.replace("instances: 4", "instances: 1")))

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import root
+from orchestrator.cli.forecast import forecast_text
 from orchestrator.cli.upgrade import report
 from orchestrator.cli.upgradeview import upgrade_json, upgrade_text
 from orchestrator.cli.view import status_json, status_text
@@ -99,3 +100,17 @@ def test_what_there_is_nothing_for_is_refused(verb):
 def test_a_name_that_is_none_is_refused(command):
     done = CliRunner().invoke(root, ["upgrade", command, "../hello"])
     assert isinstance(done.exception, UserError)
+
+
+def test_a_plan_names_the_images_that_come_to_every_host_first():
+    world = FakeWorld("h0", "h1")
+    world.up(wanted(instances=1))
+    world.settle()
+    before = world.store.intent()
+    world.up(wanted("debian-13", instances=1))
+    hosts = {name: host.observe() for name, host in world.hosts.items()}
+    text = forecast_text(before, record(world), world.look(), hosts)
+    assert [line.strip() for line in text.splitlines() if "upload" in line] == [
+        f"upload image {NEW[:19]} to h0",
+        f"upload image {NEW[:19]} to h1",
+    ]
