@@ -43,7 +43,7 @@ def status(case: Case, world: World, now: float) -> InstanceStatus:
         guest=guest_of(case, world),
         console=world.consoles.get(case.machine, ()),
         in_rotation=case.is_serving(world),
-        trouble=problem or world.trouble.get("balancer", ""),
+        trouble=problem or world.trouble.get("balancer", "") or _off(case),
         now=now,
     )
     if judged.state is State.UNKNOWN and _is_missed(case, world):
@@ -64,6 +64,12 @@ def _of_guest(judged: InstanceStatus, case: Case, world: World) -> InstanceStatu
     if not case.found.is_doubtful or not said or said in judged.reason:
         return judged
     return replace(judged, reason=f"{said}; {judged.reason}")
+
+
+def _off(case: Case) -> str:
+    """That a machine which has served is off, which is no matter of HAProxy's; "" if it is on, or never served."""
+    is_off = case.record.timeline.rotation is not None and rest.is_at_rest(case.power)
+    return "its machine is off" if is_off else ""
 
 
 def _is_unchecked(case: Case, world: World, now: float) -> bool:

@@ -380,3 +380,13 @@ def test_no_more_leave_than_may_because_haproxy_cannot_be_asked(how):
 
 def short(name: str) -> str:
     return name.removeprefix("hello.production.")
+
+
+def test_a_role_without_endpoints_is_not_said_to_fail_haproxys_check():
+    world = FakeWorld()
+    world.up(service(role(endpoints=())))
+    world.settle()
+    del world.hosts["local"].domains[G1.domain]
+    del world.hosts["local"].volumes[G1.overlay]
+    (told,) = world.look().instances
+    assert (told.state, told.reason) == (State.UNHEALTHY, "its machine is off")
