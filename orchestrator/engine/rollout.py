@@ -154,10 +154,10 @@ def move(  # noqa: PLR0911 - one return a rung
         return None
     going = [unit for unit in units if unit.is_old and _is_chosen(rollout, unit)]
     if rollout.domain is None:
-        return _next(record, rollout, going, units, now) if is_supplied or not going else None
+        return _next(rollout, going, units, now) if is_supplied or not going else None
     here = [unit for unit in units if unit.domain == rollout.domain and _is_chosen(rollout, unit)]
     if not any(unit.is_old or not unit.is_settled for unit in here):
-        return _domain_done(record, rollout, going, units, now)
+        return _domain_done(record, rollout, going, now)
     is_untouched = not any(unit.has_begun or not (unit.is_old or unit.is_settled) for unit in here)
     better = _choose(going, rollout.domain) if is_untouched and going else rollout.domain
     return None if better == rollout.domain else _entered(rollout, better, going, now)
@@ -217,15 +217,13 @@ def _choose(old: Collection[Unit], last: int | None) -> int:
     return last if last is not None and last in left else min(left)
 
 
-def _next(
-    record: DeploymentRecord, rollout: Rollout, going: Sequence[Unit], units: Sequence[Unit], now: float
-) -> Move | None:
+def _next(rollout: Rollout, going: Sequence[Unit], units: Sequence[Unit], now: float) -> Move | None:
     """The next domain, or the end: which waits for nobody but those who are still to get healthy."""
     if going:
         return _entered(rollout, _choose(going, rollout.last), going, now)
     if any(_is_chosen(rollout, unit) and not unit.is_settled for unit in units):
         return None
-    return _ended(record, rollout, units, now)
+    return _ended(rollout, now)
 
 
 def _entered(rollout: Rollout, number: int, going: Sequence[Unit], now: float) -> Move:
@@ -234,12 +232,10 @@ def _entered(rollout: Rollout, number: int, going: Sequence[Unit], now: float) -
     return Move(replace(rollout, domain=number, last=None, since=now), f"{what}: domain {number} begins", names)
 
 
-def _domain_done(
-    record: DeploymentRecord, rollout: Rollout, going: Sequence[Unit], units: Sequence[Unit], now: float
-) -> Move:
+def _domain_done(record: DeploymentRecord, rollout: Rollout, going: Sequence[Unit], now: float) -> Move:
     left = replace(rollout, domain=None, since=now)
     if not going:
-        return _ended(record, left, units, now)
+        return _ended(left, now)
     told = f"{BACK if rollout.is_back else 'upgrade'}: domain {rollout.domain} is healthy"
     is_automatic = rollout.is_back or bool(rollout.canary) or all(role.upgrade.is_automatic for role in _roles(record))
     if is_automatic:
@@ -252,9 +248,9 @@ def _roles(record: DeploymentRecord) -> list[Role]:
     return [role for role in record.service.roles if role.name in changing]
 
 
-def _ended(record: DeploymentRecord, rollout: Rollout, units: Sequence[Unit], now: float) -> Move:
+def _ended(rollout: Rollout, now: float) -> Move:
     what = BACK if rollout.is_back else "upgrade"
-    if rollout.canary and any(unit.is_old and unit.id.ordinal in record.ordinals(unit.id.role) for unit in units):
+    if rollout.canary:
         names = ", ".join(rollout.canaries)
         roles = dict.fromkeys(rollout.roles, 0)  # it may wait for days: who stood in for them goes
         waits = replace(rollout, domain=None, waits=PROMOTE, roles=roles)

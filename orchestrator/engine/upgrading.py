@@ -210,7 +210,7 @@ def said(record: DeploymentRecord) -> str:  # noqa: PLR0911 - one return a state
     if found.paused is not None:
         return f"{what} is paused"
     if found.waits == rollout.PROMOTE:
-        return f"{what}: {', '.join(found.canaries)} healthy, the rest waits for promote or rollback"
+        return f"{what}: {', '.join(found.canaries)} healthy, waits for promote or rollback"
     if found.waits:
         return f"{what}: waits for resume before the next domain"
     return f"{what}: at domain {found.domain}" if found.domain is not None else f"{what}: waits for its images"

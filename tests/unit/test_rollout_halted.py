@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.engine import upgradeverbs, verbs
+from orchestrator.engine import rollout, upgradeverbs, verbs
 from orchestrator.engine.plan import Plan
 from orchestrator.engine.scaling import scaled
 from orchestrator.errors import UserError
@@ -50,7 +50,7 @@ def test_a_canary_goes_first_and_waits_for_promote():
     world.up(wanted("debian-13"), canary=1)
     made = world.settle()
     assert (made.deployments[0].state, digests(world)) == ("waiting", [NEW, OLD, OLD, OLD])
-    assert "web-0 healthy, the rest waits for promote or rollback" in made.deployments[0].reason
+    assert "web-0 healthy, waits for promote or rollback" in made.deployments[0].reason
     with pytest.raises(UserError, match="waits for a word about its canary"):
         say(world, upgradeverbs.resumed)
     say(world, upgradeverbs.promoted)
@@ -240,9 +240,13 @@ def test_where_nobody_may_be_away_an_extra_one_stands_in_for_a_canary_and_on_the
     assert min(seen) == 4
 
 
-def test_more_canaries_than_there_are_instances_leave_nobody_to_wait_for():
+def test_more_canaries_than_there_are_instances_wait_for_a_word_too():
     none_away = replace(FAST, max_surge=Share(1), max_unavailable=Share(0))
     world = ready(upgrade=none_away)
     world.up(wanted("debian-13", upgrade=none_away), canary=9)
     world.settle()
-    assert (digests(world), record(world).rollout) == ([NEW] * 4, None)
+    assert (digests(world), record(world).rollout.waits) == ([NEW] * 4, rollout.PROMOTE)
+    assert record(world).good[0].revision == 1  # a rollback would go back to that
+    say(world, upgradeverbs.promoted)
+    world.settle()
+    assert (digests(world), record(world).rollout, record(world).good[0].revision) == ([NEW] * 4, None, 2)

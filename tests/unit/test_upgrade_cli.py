@@ -80,7 +80,7 @@ def test_a_canary_that_waits_is_a_good_end(capsys):
     plan = world.settle()
     report(Rest(End.READY, plan), record(world))
     said = capsys.readouterr().out
-    assert "web-0 healthy, the rest waits for promote or rollback" in said
+    assert "web-0 healthy, waits for promote or rollback" in said
     assert "`vmrole upgrade promote hello` goes on, `vmrole upgrade rollback hello` goes back" in said
 
 
