@@ -97,13 +97,31 @@ def _tended(case: Case, records: Sequence[InstanceRecord], now: float) -> Case:
     if care is not None and _is_over(case):
         return replace(case, record=replace(case.record, care=None))
     if case.need is None:
-        return _recovered(case, care, now) if care is not None else case
+        return _recovered(case, care, now) if care is not None else _noted(case, now)
     return _treated(case, case.need, records, now) if case.may_treat else case
 
 
 def _is_over(case: Case) -> bool:
     """Whether there is nothing more to take care of: nobody wants it up, or wants it repaired."""
-    return case.role is None or case.record.wanted is not Wanted.UP or not case.role.repair.is_on
+    if case.role is None or case.record.wanted is not Wanted.UP:
+        return True
+    return not case.role.repair.is_on and not _is_note(case.record.care)
+
+
+def _is_note(care: Care | None) -> bool:
+    """Whether it says that something is wrong, and nothing has been done about it."""
+    is_touched = care is not None and (care.out is not None or care.remedy is not None or care.verdict or care.panics)
+    return care is not None and not is_touched
+
+
+def _noted(case: Case, now: float) -> Case:
+    """The case with a note of what is wrong with it, where nothing is to be done about that."""
+    is_known = case.record.failure is not None or case.found.is_doubtful
+    if is_known or not is_left(case):
+        return case
+    why = "the service is paused" if case.deployment.paused is not None else "repair is off"
+    told = Event(now, str(case.record.id), f"{case.found.health.value}; {why}", case.found.reason)
+    return _with(case, Care(now, case.found.reason), told)
 
 
 def _recovered(case: Case, care: Care, now: float) -> Case:
@@ -113,6 +131,9 @@ def _recovered(case: Case, care: Care, now: float) -> Case:
     if care.well is not None:
         is_long_ago = now - care.well >= case.role.repair.grace_s
         return replace(case, record=replace(case.record, care=None)) if is_long_ago else case
+    if _is_note(care):
+        how = f"{now - care.since:.0f} s after: {care.evidence}"
+        return _with(case, None, Event(now, str(case.record.id), "well again", how))
     if care.remedy is None and not care.verdict and not care.panics:
         told = _event(case, now, "repair: well again, back in rotation", f"was: {care.evidence}")
         return _with(case, None, told)

@@ -33,6 +33,39 @@ def test_repair_off_does_nothing(script):
     assert (made.deployments[0].state, made.deployments[0].settled) == ("failed", True)
 
 
+def news(world: FakeWorld) -> list[tuple[str, str]]:
+    """What was told of web-0 since it was ready."""
+    told = [(event.what, event.cause) for _number, event in world.store.events("hello.production.web-0")]
+    return told[[what for what, _ in told].index("reached rotation") + 1 :]
+
+
+@pytest.mark.parametrize(("is_off", "why"), [(True, "repair is off"), (False, "the service is paused")])
+def test_what_is_left_alone_is_told_once_and_so_is_its_end(is_off, why):
+    world = ready(2, repair=replace(QUICK, is_on=not is_off))
+    if not is_off:
+        pause(world)
+    fall_ill(world, SICK, "web-0")
+    watch(world, 600)
+    world.scripts["hello.production.web-0"] = Script()
+    watch(world, 600)
+    (first, cause), (last, how) = news(world)
+    assert (first, cause) == (f"unhealthy; {why}", "httpd (down: httpd)")
+    assert last == "well again"
+    assert how.endswith(f"s after: {cause}")
+    assert (done(world, *HARD, "drain_server"), told(world)) == ([], [])
+    assert all(instance.care is None for instance in world.store.intent().instances)
+
+
+def test_a_note_is_no_obstacle_to_the_repair_that_comes_after_the_pause():
+    world = ready(2, repair=QUICK)
+    pause(world)
+    fall_ill(world, SICK, "web-0")
+    watch(world, 60)
+    resume(world)
+    watch(world, 600)
+    assert [what for what, _ in news(world)][:2] == ["unhealthy; the service is paused", "repair: restarts httpd"]
+
+
 def test_a_first_failure_says_nothing_of_repair():
     world = FakeWorld()
     world.scripts["hello.production.web-0"] = Script(setup_errors=("bad",))
