@@ -1,13 +1,17 @@
 """Short ways to say the values that tests need."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network
 
+from orchestrator.engine.rotation import fingerprint, layout, routes, signature
+from orchestrator.model.action import Frontend, Server
 from orchestrator.model.making import MachineSpec
 from orchestrator.model.names import DeploymentId, InstanceId, MachineId
 from orchestrator.model.record import DeploymentRecord, InstanceRecord, Timeline
 from orchestrator.model.setup import Setup
 from orchestrator.model.spec import Endpoint, Protocol, Role, Service, Size, Visibility
+from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
 
 from .small import digest_of
 
@@ -62,3 +66,11 @@ def web(ordinal: int, generation: int = 1, *, key: DeploymentId = HELLO) -> Mach
 
 
 READY = {"defined": NOW, "started": NOW, "agent": NOW, "setup": NOW, "services": NOW, "rotation": NOW}
+
+
+def balanced(fronts: Sequence[Frontend], members: Sequence[Server], **changes: object) -> BalancerSeen:
+    """An HAProxy that runs with these frontends, and sends to these members."""
+    seen = {(s.backend, s.name): ServerSeen(s.address, s.port, ServerState.READY, True) for s in members}
+    vips, ways = frozenset(front.vip for front in fronts), signature(routes(fronts))
+    known = BalancerSeen(True, layout(fronts), fingerprint(fronts, members), seen, vips, routes=ways)
+    return replace(known, **changes)

@@ -20,7 +20,7 @@ from orchestrator.model.action import (
 from orchestrator.model.names import DeploymentId
 from orchestrator.model.spec import Protocol
 from orchestrator.model.world import BalancerSeen, ServerSeen, ServerState
-from tests.fakes.build import GOSSIP, HTTP, NOW, SSH, deployment, record, role, service, web
+from tests.fakes.build import GOSSIP, HTTP, NOW, SSH, balanced, deployment, record, role, service, web
 
 STAGING = DeploymentId("hello", "staging")
 ROLE = role(endpoints=(HTTP, SSH, GOSSIP))
@@ -33,16 +33,7 @@ def steps_of(wanted, members, seen, *, leaving=None, held=frozenset(), is_troubl
 
 
 def serving(*members: Server, **changes: object) -> BalancerSeen:
-    seen = {(s.backend, s.name): ServerSeen(s.address, s.port, ServerState.READY, True) for s in members}
-    known = BalancerSeen(
-        True,
-        layout(FRONTS),
-        fingerprint(FRONTS, members),
-        seen,
-        frozenset({"198.51.100.1"}),
-        routes=signature(routes(FRONTS)),
-    )
-    return replace(known, **changes)
+    return balanced(FRONTS, members, **changes)
 
 
 def test_a_vip_port_has_a_frontend_and_an_instance_port_one_for_each():

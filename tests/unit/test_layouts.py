@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.engine import layouts
 from orchestrator.engine.balance import Parting, balance
-from orchestrator.engine.rotation import fingerprint, frontends, layout, routes, signature
+from orchestrator.engine.rotation import frontends, layout, routes
 from orchestrator.errors import BalancerAway
 from orchestrator.model.action import (
     AddServer,
@@ -17,9 +17,9 @@ from orchestrator.model.action import (
     Server,
 )
 from orchestrator.model.spec import Protocol
-from orchestrator.model.world import BackendSeen, BalancerSeen, LayoutRefused, ServerSeen, ServerState
+from orchestrator.model.world import BackendSeen, BalancerSeen, LayoutRefused
 from orchestrator.render.haproxy import alerts, blamed, config_text
-from tests.fakes.build import HTTP, NOW, deployment, role, service
+from tests.fakes.build import HTTP, NOW, balanced, deployment, role, service
 from tests.fakes.world import FakeWorld
 
 HELLO, ZOO = deployment(), deployment(service(name="zoo"), vip="198.51.100.2")
@@ -34,18 +34,8 @@ def refused(*backends: str, tries: int = 1, at: float = NOW) -> LayoutRefused:
 
 
 def running(*members: Server, **changes: object) -> BalancerSeen:
-    servers = {(s.backend, s.name): ServerSeen(s.address, s.port, ServerState.READY, True) for s in members}
-    known = BalancerSeen(
-        True,
-        layout(BASE),
-        fingerprint(BASE, members),
-        servers,
-        frozenset({"198.51.100.1", "198.51.100.2"}),
-        routes=signature(routes(BASE)),
-        backends={front.name: BackendSeen() for front in BASE},
-        frontends=BASE,
-    )
-    return replace(known, **changes)
+    backends = {front.name: BackendSeen() for front in BASE}
+    return balanced(BASE, members, **{"backends": backends, "frontends": BASE, **changes})
 
 
 def steps(wanted, members, seen, *, now=NOW + 1, is_troubled=False):
