@@ -10,6 +10,7 @@ import click
 
 from orchestrator.cli.upgradejson import rollout_json
 from orchestrator.engine import upgrading
+from orchestrator.engine.health import CHECK_FAILED
 from orchestrator.engine.lifecycle import WAITS_FOR
 from orchestrator.engine.rotation import frontends
 from orchestrator.engine.status import State
@@ -55,7 +56,7 @@ def is_vague(status: InstanceStatus) -> bool:
     is_waiting = status.stage is Stage.SERVICES and status.reason.startswith(
         f"waiting for {WAITS_FOR[Stage.SERVICES]},"
     )
-    return is_waiting or status.reason.startswith("HAProxy's check failed;")
+    return is_waiting or status.reason.startswith(f"{CHECK_FAILED};")
 
 
 def reasons(statuses: Iterable[InstanceStatus]) -> list[str]:

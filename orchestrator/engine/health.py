@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # At an earlier stage it is the host that does not get on: another machine there would not either.
 OF_THE_MACHINE = {Stage.AGENT, Stage.SETUP, Stage.SERVICES, Stage.ROTATION}
 
+CHECK_FAILED = "HAProxy's check failed"
+
 
 class Health(Enum):
     """A machine's health, as far as it is believed."""
@@ -115,7 +117,7 @@ def _nearly_well(pulse: Pulse, ready: Ready) -> Finding:
     wrong = [
         (pulse.silent.is_wrong, "the guest agent did not answer"),
         (pulse.sick.is_wrong, pulse.words),
-        (pulse.down.is_wrong, "HAProxy's check failed"),
+        (pulse.down.is_wrong, CHECK_FAILED),
     ]
     told = "; ".join(text for is_so, text in wrong if is_so)
     return Finding(reason=told, is_doubtful=bool(told), is_well=is_well(pulse, ready))
