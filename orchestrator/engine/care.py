@@ -110,8 +110,7 @@ def _is_over(case: Case) -> bool:
 
 def _is_note(care: Care | None) -> bool:
     """Whether it says that something is wrong, and nothing has been done about it."""
-    is_touched = care is not None and (care.out is not None or care.remedy is not None or care.verdict or care.panics)
-    return care is not None and not is_touched
+    return care is not None and care.out is None and care.remedy is None and not (care.verdict or care.panics)
 
 
 def _noted(case: Case, now: float) -> Case:
